@@ -1,0 +1,15 @@
+//! What everything else stands on: time, secrets, errors, ids, limits, threads, stopping.
+//!
+//! Invariant: nothing here knows the domain, and nothing here does I/O of its own but the clock and the system's
+//! randomness. It fails only by returning a value.
+
+pub mod backoff;
+pub mod cache;
+pub mod clock;
+pub mod error;
+pub mod ids;
+pub mod limit;
+pub mod live;
+pub mod secret;
+pub mod stop;
+pub mod threads;

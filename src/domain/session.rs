@@ -1,0 +1,159 @@
+//! Sessions, their transcripts, and the turns that write them.
+
+use std::time::Duration;
+
+use serde::Serialize;
+use serde_json::Value;
+
+use crate::domain::delivery::NewOutbound;
+
+/// Who said something in a transcript.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Said {
+    /// The user.
+    User,
+    /// The agent.
+    Assistant,
+}
+
+impl Said {
+    /// The name in answers, in the store and in the providers' APIs.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Said::User => "user",
+            Said::Assistant => "assistant",
+        }
+    }
+}
+
+/// One entry of a transcript.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Entry {
+    /// Who said it.
+    pub role: Said,
+    /// What.
+    pub text: String,
+    /// When.
+    pub at_ms: i64,
+    /// The inbound message of whose turn it is, where there is one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub message_id: Option<String>,
+}
+
+/// A session, as lists show it.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct SessionInfo {
+    /// Its id: `ses_…`.
+    pub id: String,
+    /// Its user.
+    pub user_id: String,
+    /// The channel.
+    pub channel: String,
+    /// The channel's conversation.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub conversation_id: Option<String>,
+    /// The agent.
+    pub agent: String,
+    /// When it began.
+    pub created_ms: i64,
+    /// When something was last added.
+    pub updated_ms: i64,
+    /// Turns finished so far.
+    pub turns: u64,
+    /// The latest entries, oldest first; empty in lists of sessions.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub transcript: Vec<Entry>,
+}
+
+/// A message that a turn worker took: all that its turn needs.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Claim {
+    /// The message.
+    pub message_id: String,
+    /// Its session.
+    pub session_id: String,
+    /// The channel it came by.
+    pub channel: String,
+    /// Its author.
+    pub user_id: String,
+    /// The author in the channel's own terms.
+    pub peer: String,
+    /// The channel's conversation.
+    pub conversation: Option<String>,
+    /// The agent that answers.
+    pub agent: String,
+    /// What was written.
+    pub text: String,
+    /// What the sender attached.
+    pub metadata: Option<Value>,
+    /// When it was accepted.
+    pub received_ms: i64,
+    /// How often its turn was started, this time included.
+    pub attempts: u32,
+    /// Tries of this message that failed in a way that may pass (the provider was down).
+    pub failures: u32,
+    /// The journal of former, cut-off tries, oldest first.
+    pub steps: Vec<Step>,
+}
+
+/// What a step of a turn was.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum StepKind {
+    /// The turn was taken by a worker.
+    Started,
+    /// A try failed in a way that may pass; the turn waits.
+    Retried,
+    /// A drain cut the turn short; it goes on at the next start.
+    Interrupted,
+    /// The model's whole answer is in.
+    Answer,
+}
+
+impl StepKind {
+    /// The name in the store and in timelines.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            StepKind::Started => "started",
+            StepKind::Retried => "retried",
+            StepKind::Interrupted => "interrupted",
+            StepKind::Answer => "answer",
+        }
+    }
+
+    /// The kind of that name.
+    pub fn parse(name: &str) -> Option<Self> {
+        [Self::Started, Self::Retried, Self::Interrupted, Self::Answer].into_iter().find(|k| k.as_str() == name)
+    }
+}
+
+/// One entry in a turn's journal.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Step {
+    /// What it was.
+    pub kind: StepKind,
+    /// Its content: an answer's text, a failure's sentence.
+    pub detail: String,
+    /// When.
+    pub at_ms: i64,
+}
+
+/// The end of a turn: written in one transaction.
+#[derive(Clone, Debug, PartialEq)]
+pub struct FinishedTurn {
+    /// The message that was answered.
+    pub message_id: String,
+    /// The reply; enters the transcript behind the message's text.
+    pub reply: String,
+    /// Whether the session ends with this turn: the user's next message opens a new one (`/new`).
+    pub ends_session: bool,
+    /// What is to be sent.
+    pub outbound: Vec<NewOutbound>,
+    /// How long the turn took, for its timeline.
+    pub took: Duration,
+    /// Tokens that the provider counted, in and out.
+    pub tokens: (u64, u64),
+}

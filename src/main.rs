@@ -1,0 +1,7 @@
+//! The `gatelet` binary: hands over to the command line.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    gatelet::cli::main()
+}
