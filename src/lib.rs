@@ -12,3 +12,5 @@ compile_error!("gatelet runs on Linux: its door is epoll, its sockets wake by ev
 pub mod base;
 
 pub mod domain;
+
+pub mod telemetry;
