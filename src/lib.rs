@@ -14,3 +14,5 @@ pub mod base;
 pub mod domain;
 
 pub mod telemetry;
+
+pub mod config;

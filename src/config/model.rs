@@ -1,0 +1,261 @@
+//! What is meant: the resolved configuration. No `Option` stands for "default": defaults are filled in, units are types.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use crate::base::backoff::Retry;
+use crate::base::secret::Secret;
+use crate::domain::Role;
+
+/// The whole configuration.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// `gateway`.
+    pub gateway: Gateway,
+    /// `users`: canonical user id → channel → the user's id there.
+    pub users: BTreeMap<String, BTreeMap<String, String>>,
+    /// `channels`, the built-in webhook `default` included where none of that name is configured; the WebSocket chat is not in it,
+    /// nor are switched-off channels of types that this version cannot run.
+    pub channels: BTreeMap<String, Channel>,
+    /// `providers`.
+    pub providers: BTreeMap<String, Provider>,
+    /// `agents`, the built-in `main` included where none is configured.
+    pub agents: BTreeMap<String, Agent>,
+    /// `bindings`, in order; the first that fits decides. A last one to the first agent is always there.
+    pub bindings: Vec<Binding>,
+    /// `store.path`, absolute.
+    pub store_path: PathBuf,
+    /// `log`.
+    pub log: Log,
+}
+
+/// `gateway`.
+#[derive(Clone, Debug)]
+pub struct Gateway {
+    /// `listen`.
+    pub listen: SocketAddr,
+    /// `auth`.
+    pub auth: Auth,
+    /// `rateLimit`; `None` where it is switched off.
+    pub rate_limit: Option<RateLimit>,
+    /// `heartbeat.interval`.
+    pub heartbeat: Duration,
+    /// `retry`.
+    pub retry: Retry,
+    /// `pool.maxSize`: idle connections kept for each host.
+    pub pool_max_size: usize,
+    /// `cache`.
+    pub cache: Cache,
+    /// `limits`.
+    pub limits: Limits,
+    /// `workers`.
+    pub workers: Workers,
+    /// `shutdown.drainTimeout`.
+    pub drain_timeout: Duration,
+    /// `localSocket`, absolute; `None` where it is null.
+    pub local_socket: Option<PathBuf>,
+    /// `allowedHosts`, in lower case.
+    pub allowed_hosts: Vec<String>,
+    /// `allowedOrigins`, in lower case.
+    pub allowed_origins: Vec<String>,
+    /// `trustedProxies`: addresses or CIDR blocks.
+    pub trusted_proxies: Vec<String>,
+}
+
+/// `gateway.auth`.
+#[derive(Clone, Debug)]
+pub struct Auth {
+    /// `mode`.
+    pub mode: AuthMode,
+    /// The admin token (`token`); `None` in mode `none`. Where the configuration names none, the one kept in the data directory,
+    /// and `None` until that one is made (`Resolved::token`).
+    pub token: Option<Secret>,
+    /// `tokens`.
+    pub tokens: Vec<NamedToken>,
+}
+
+/// `gateway.auth.mode`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AuthMode {
+    /// Static tokens.
+    Token,
+    /// Everybody is admin; loopback alone, unless `allowInsecure`.
+    None,
+}
+
+/// One of `gateway.auth.tokens`.
+#[derive(Clone, Debug)]
+pub struct NamedToken {
+    /// The principal's id.
+    pub name: String,
+    /// Its role.
+    pub role: Role,
+    /// The credential.
+    pub token: Secret,
+}
+
+/// `gateway.rateLimit`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RateLimit {
+    /// `window`.
+    pub window: Duration,
+    /// `maxRequests`.
+    pub max_requests: u32,
+    /// `perUser`: false makes it one limit for all.
+    pub per_user: bool,
+}
+
+/// `gateway.cache`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Cache {
+    /// `ttl`.
+    pub ttl: Duration,
+    /// `maxEntries`.
+    pub max_entries: usize,
+}
+
+/// `gateway.limits`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// `maxConnections`: HTTP connections at a time.
+    pub max_connections: usize,
+    /// `maxWebSockets`.
+    pub max_websockets: usize,
+    /// `maxHeaderBytes`: a request's whole head.
+    pub max_header_bytes: usize,
+    /// `maxBodyBytes`.
+    pub max_body_bytes: usize,
+    /// `requestTimeout`: for a head from its first byte, and for a body, in all.
+    pub request_timeout: Duration,
+    /// `idleTimeout`: a connection between two requests.
+    pub idle_timeout: Duration,
+    /// `maxMemory`, in bytes.
+    pub max_memory: u64,
+}
+
+/// `gateway.workers`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Workers {
+    /// `http`.
+    pub http: usize,
+    /// `turns`.
+    pub turns: usize,
+    /// `deliveries`.
+    pub deliveries: usize,
+}
+
+/// One of `channels`.
+#[derive(Clone, Debug)]
+pub struct Channel {
+    /// `enabled`.
+    pub enabled: bool,
+    /// What its type needs.
+    pub kind: ChannelKind,
+}
+
+/// A channel's `type` with its keys.
+#[derive(Clone, Debug)]
+pub enum ChannelKind {
+    /// `webhook`.
+    Webhook(Webhook),
+}
+
+/// A webhook channel.
+#[derive(Clone, Debug, Default)]
+pub struct Webhook {
+    /// `secret`: verifies Standard Webhooks or `X-Hub-Signature-256`.
+    pub secret: Option<Secret>,
+    /// `token`: a bearer.
+    pub token: Option<Secret>,
+    /// `replyUrl`: where replies are posted.
+    pub reply_url: Option<String>,
+    /// `replySecret`, or else `secret`: signs replies.
+    pub reply_secret: Option<Secret>,
+    /// `messagePath`, `userPath`, `idPath`: JSON Pointers into a foreign body.
+    pub message_path: Option<String>,
+    /// See `message_path`.
+    pub user_path: Option<String>,
+    /// See `message_path`.
+    pub id_path: Option<String>,
+}
+
+/// One of `providers`.
+#[derive(Clone, Debug)]
+pub struct Provider {
+    /// `type`.
+    pub kind: ProviderKind,
+    /// `baseUrl`, without a slash at its end; empty for the built-in one.
+    pub base_url: String,
+    /// `apiKey`.
+    pub api_key: Option<Secret>,
+    /// `connectTimeout`.
+    pub connect_timeout: Duration,
+    /// `firstByteTimeout`.
+    pub first_byte_timeout: Duration,
+    /// `chunkTimeout`.
+    pub chunk_timeout: Duration,
+}
+
+/// A provider's `type`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ProviderKind {
+    /// Any OpenAI-compatible server.
+    OpenAi,
+    /// The offline one.
+    Builtin,
+}
+
+/// One of `agents`.
+#[derive(Clone, Debug)]
+pub struct Agent {
+    /// `enabled`.
+    pub enabled: bool,
+    /// `provider`: a name in `providers`, where none is written the first one of the document. `None` where none is configured
+    /// at all: then one found on this machine, else the built-in one.
+    pub provider: Option<String>,
+    /// `model`; `auto` is the server's first.
+    pub model: String,
+    /// `fallbacks`: names in `providers`.
+    pub fallbacks: Vec<String>,
+    /// `systemPrompt`.
+    pub system_prompt: String,
+    /// `maxHistory`: transcript entries that enter the prompt.
+    pub max_history: usize,
+    /// `turnTimeout`.
+    pub turn_timeout: Duration,
+    /// `maxOutputTokens`; `None` leaves it to the server.
+    pub max_output_tokens: Option<u64>,
+}
+
+/// One of `bindings`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Binding {
+    /// A channel's name, or `*`.
+    pub channel: String,
+    /// A user id, or `*`.
+    pub user: String,
+    /// An agent's name.
+    pub agent: String,
+}
+
+/// `log`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Log {
+    /// `level`.
+    pub level: log::LevelFilter,
+    /// `format`.
+    pub format: LogFormat,
+}
+
+/// `log.format`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogFormat {
+    /// Text on a terminal, JSON elsewhere.
+    Auto,
+    /// Text.
+    Text,
+    /// JSON lines.
+    Json,
+}

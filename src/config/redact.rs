@@ -1,0 +1,170 @@
+//! The effective document, with defaults filled in and secrets as `"***"`, and the way back from it.
+//!
+//! Invariant: a secret is found by the table's type, never by its key's name. `"***"` never becomes a secret: it takes what
+//! stood there before, or is a problem.
+
+use serde_json::{Map, Value};
+
+use super::problem::{Problem, Problems, join};
+use super::raw::Raw;
+use super::section::{Key, Section, Shape, Variants};
+use crate::base::secret::REDACTED;
+
+/// `doc` with what is built in written out: the webhook `default`, and the agent `main` where none is configured.
+pub(super) fn with_built_in(doc: &Value) -> Value {
+    let mut doc = if doc.is_object() { doc.clone() } else { Value::Object(Map::new()) };
+    let built_in = [
+        ("channels", "default", serde_json::json!({"type": "webhook"}), true),
+        ("agents", "main", Value::Object(Map::new()), false),
+    ];
+    for (map, name, entry, always) in built_in {
+        let map = doc.as_object_mut().map(|d| d.entry(map).or_insert_with(|| Value::Object(Map::new())));
+        if let Some(map) = map.and_then(Value::as_object_mut)
+            && (map.is_empty() || (always && !map.contains_key(name)))
+        {
+            map.insert(name.into(), entry);
+        }
+    }
+    doc
+}
+
+/// The effective document of one that has no problems: every key with its value or its default, what is built in included,
+/// secrets as `"***"`. It can be sent back as it is (see [`restore`]).
+pub fn effective(doc: &Value) -> Value {
+    let mut whole = section(&with_built_in(doc), &[Raw::SECTION]);
+    if let Some(object) = whole.as_object_mut()
+        && object.get("$schema").is_some_and(Value::is_null)
+    {
+        object.shift_remove("$schema");
+    }
+    if let Some(auth) = whole.pointer_mut("/gateway/auth")
+        && auth["mode"] == "token"
+        && auth["token"].is_null()
+    {
+        auth["token"] = REDACTED.into(); // the one that the gateway made
+    }
+    whole
+}
+
+fn section(object: &Value, sections: &[&Section]) -> Value {
+    let keys = sections.iter().flat_map(|s| s.keys);
+    Value::Object(keys.map(|key| (key.name.to_string(), filled(object.get(key.name), key))).collect())
+}
+
+fn filled(written: Option<&Value>, key: &Key) -> Value {
+    match written {
+        None => shown(&key.preset.json(), &key.shape),
+        Some(v) => shown(v, &key.shape),
+    }
+}
+
+fn shown(v: &Value, shape: &Shape) -> Value {
+    match (shape, v) {
+        (_, Value::Null) => Value::Null,
+        (Shape::Secret, _) => REDACTED.into(),
+        (Shape::List(shape), Value::Array(list)) => list.iter().map(|v| shown(v, shape)).collect(),
+        (Shape::Map(shape), Value::Object(map)) => {
+            Value::Object(map.iter().map(|(name, v)| (name.clone(), shown(v, shape))).collect())
+        }
+        (Shape::Section(table), _) => section(v, &[table]),
+        (Shape::Variants(table), _) => variant(v, table),
+        _ => v.clone(),
+    }
+}
+
+fn variant(v: &Value, table: &Variants) -> Value {
+    let mut sections = vec![table.common];
+    sections.extend(table.of(v));
+    let mut object = Map::new();
+    object.insert("type".into(), v["type"].clone());
+    if let Value::Object(rest) = section(v, &sections) {
+        object.extend(rest);
+    }
+    Value::Object(object)
+}
+
+/// Puts back what `"***"` stands for in `new`: where a secret stands in `old` (as it was written), that; at
+/// `gateway.auth.token` where `old` has none (the gateway made it), nothing. Entries of lists are matched by their `name`.
+///
+/// # Errors
+/// Every `"***"` that stands for no secret of `old`.
+pub fn restore(new: &Value, old: &Value) -> Result<Value, Vec<Problem>> {
+    let (mut doc, mut out) = (new.clone(), Problems::default());
+    back(&mut doc, Some(old), &Shape::Section(Raw::SECTION), "$", &mut out);
+    let made = doc.pointer_mut("/gateway/auth").and_then(Value::as_object_mut);
+    if let Some(auth) = made.filter(|auth| auth.get("token").is_some_and(|t| t == REDACTED)) {
+        auth.shift_remove("token");
+    }
+    if out.any() { Err(out.into_vec()) } else { Ok(doc) }
+}
+
+fn back(new: &mut Value, old: Option<&Value>, shape: &Shape, path: &str, out: &mut Problems) {
+    match (shape, &mut *new) {
+        (Shape::Secret, v) if v == REDACTED => match old {
+            Some(old) if old != REDACTED => *v = old.clone(),
+            _ if path == "$.gateway.auth.token" => {}
+            _ => {
+                out.add(path, "found \"***\", which stands for a secret that is there already, and there is none; give its value")
+            }
+        },
+        (Shape::Section(table), Value::Object(_)) => back_keys(new, old, &[table], path, out),
+        (Shape::Variants(table), Value::Object(_)) => {
+            let mut sections = vec![table.common];
+            sections.extend(table.of(new));
+            back_keys(new, old, &sections, path, out);
+        }
+        (Shape::Map(shape), Value::Object(map)) => {
+            for (name, v) in map {
+                back(v, old.and_then(|o| o.get(name)), shape, &join(path, name), out);
+            }
+        }
+        (Shape::List(shape), Value::Array(list)) => {
+            for (i, v) in list.iter_mut().enumerate() {
+                let namesake = old.and_then(Value::as_array).into_iter().flatten();
+                let mut namesakes = namesake.filter(|o| o.get("name").is_some() && o.get("name") == v.get("name"));
+                let old = namesakes.next().filter(|_| namesakes.next().is_none());
+                back(v, old, shape, &format!("{path}[{i}]"), out);
+            }
+        }
+        (_, v) => no_redaction(v, path, out),
+    }
+}
+
+fn back_keys(new: &mut Value, old: Option<&Value>, sections: &[&Section], path: &str, out: &mut Problems) {
+    for (name, v) in new.as_object_mut().into_iter().flatten() {
+        let path = join(path, name);
+        match sections.iter().flat_map(|s| s.keys).find(|key| key.name == name) {
+            Some(key) => back(v, old.and_then(|o| o.get(name)), &key.shape, &path, out),
+            None => no_redaction(v, &path, out),
+        }
+    }
+}
+
+/// `"***"` where no secret can stand.
+fn no_redaction(v: &Value, path: &str, out: &mut Problems) {
+    match v {
+        Value::String(text) if text == REDACTED => {
+            out.add(path, "found \"***\", which stands for a secret; no secret belongs here");
+        }
+        Value::Array(list) => list.iter().enumerate().for_each(|(i, v)| no_redaction(v, &format!("{path}[{i}]"), out)),
+        Value::Object(map) => map.iter().for_each(|(name, v)| no_redaction(v, &join(path, name), out)),
+        _ => {}
+    }
+}
+
+/// The first key that names a program and differs between two documents as they were written: such keys are changed in the
+/// file alone, so over HTTP this is 403. An MCP server with a `command` counts as a whole, since its other keys are that
+/// program's arguments.
+pub fn forbidden_over_http(old: &Value, new: &Value) -> Option<String> {
+    let tools = |doc: &Value, key| doc.get("tools").and_then(|t| t.get(key)).cloned().unwrap_or_default();
+    if tools(old, "shell") != tools(new, "shell") {
+        return Some("$.tools.shell".into());
+    }
+    let (old, new) = (tools(old, "mcp"), tools(new, "mcp"));
+    let names = [&old, &new].into_iter().filter_map(Value::as_object).flat_map(|map| map.keys());
+    let mut changed = names.filter(|name| {
+        let (a, b) = (old.get(name.as_str()), new.get(name.as_str()));
+        a != b && [a, b].into_iter().flatten().any(|server| server.get("command").is_some())
+    });
+    changed.next().map(|name| join(&join("$.tools.mcp", name), "command"))
+}
