@@ -16,3 +16,5 @@ pub mod domain;
 pub mod telemetry;
 
 pub mod config;
+
+pub mod store;

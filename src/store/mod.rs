@@ -1,0 +1,242 @@
+//! All that lasts, behind one boundary: inbox, sessions, turns, outbox, audit.
+//!
+//! Invariant: no SQL and no assumption of a single process passes this boundary; a second, shared store can stand behind it.
+//! What a `Done` or an `Ok` reports as written is on disk (fsync done) where the method says *durable*, and survives the
+//! death of the process (not of the power) where it says *soft*. Fails with [`StoreError`]; after `Unavailable` nothing of the
+//! call was written, and the store heals by itself once the disk does.
+
+pub mod sqlite;
+
+use std::fmt;
+use std::time::Duration;
+
+use serde_json::Value;
+
+use crate::domain::{
+    Accepted, Attempt, Claim, Delivery, DeliveryState, Entry, FinishedTurn, InboundMessage, MessageState, NewInbound,
+    NewOutbound, SessionInfo, Step,
+};
+
+/// Why the store did not do it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum StoreError {
+    /// It can't write now (disk full, read-only, I/O error): try again later; 503 to senders.
+    Unavailable(String),
+    /// Its queue is full: more is asked than the disk takes; 503 to senders.
+    Busy,
+    /// The thing named does not exist.
+    NotFound,
+    /// It exists and is in a state that forbids this.
+    Conflict(String),
+    /// The cursor of a list is none that was given.
+    BadCursor,
+    /// It is closed.
+    Stopped,
+}
+
+impl fmt::Display for StoreError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            StoreError::Unavailable(why) => write!(f, "the store can't write: {why}"),
+            StoreError::Busy => f.write_str("the store's queue is full"),
+            StoreError::NotFound => f.write_str("not found"),
+            StoreError::Conflict(why) => f.write_str(why),
+            StoreError::BadCursor => f.write_str("this cursor was not given by a list"),
+            StoreError::Stopped => f.write_str("the store is closed"),
+        }
+    }
+}
+
+impl std::error::Error for StoreError {}
+
+/// A result of the store.
+pub type Result<T> = std::result::Result<T, StoreError>;
+
+/// Called once, when the write is committed or has failed; on a thread of the store's: it must be short and not block.
+pub type Done<T> = Box<dyn FnOnce(Result<T>) + Send>;
+
+/// Where a list goes on: an opaque cursor, and how many at most.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Page {
+    /// What the former page gave as `next`.
+    pub cursor: Option<String>,
+    /// 1 to 500.
+    pub limit: usize,
+}
+
+/// One page of a list and where the next one begins.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Listed<T> {
+    /// The page.
+    pub items: Vec<T>,
+    /// The cursor of the next page, if there is one.
+    pub next: Option<String>,
+}
+
+/// Where a user can be reached: the place they were last seen at on a channel.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Seen {
+    /// The channel.
+    pub channel: String,
+    /// The user in the channel's own terms.
+    pub peer: String,
+    /// The channel's conversation.
+    pub conversation: Option<String>,
+    /// When, in ms since 1970.
+    pub at_ms: i64,
+}
+
+/// One entry of the audit trail.
+#[derive(Clone, Debug, PartialEq, serde::Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct AuditEntry {
+    /// When.
+    pub at_ms: i64,
+    /// Who: a principal's id, or an address.
+    pub actor: String,
+    /// What: `config.changed`, `login.failed`, `delivery.retried`, …
+    pub action: String,
+    /// More of it; never a secret.
+    pub detail: Value,
+}
+
+/// Counts for metrics and `/ready`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Depths {
+    /// Messages queued or deferred.
+    pub queued: u64,
+    /// Turns running.
+    pub running: u64,
+    /// Deliveries to be sent by workers.
+    pub pending: u64,
+    /// Deliveries that wait for the receiver's own receipt.
+    pub unacknowledged: u64,
+}
+
+/// What a start found and put right.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Recovery {
+    /// Whether the former process ended without closing.
+    pub unclean: bool,
+    /// Turns that it left running: queued again.
+    pub resumed: u64,
+    /// Messages set aside because their turns ended the process again and again.
+    pub set_aside: u64,
+    /// Deliveries that it left between the send and the record, put back to be sent again (the channel takes our id as a key).
+    pub resent: u64,
+    /// The same on channels where a repeat could double: kept as `unknown`.
+    pub unknown: u64,
+}
+
+/// What lasts. All methods may be called from any thread; those without a `Done` block until they are through.
+pub trait Store: Send + Sync {
+    /// What opening found and put right.
+    fn recovery(&self) -> Recovery;
+
+    /// Puts a message to the inbox, and its user to those seen. Durable. Never blocks: a full queue is `Busy`, at once.
+    fn accept(&self, message: NewInbound, done: Done<Accepted>);
+
+    /// Notes that a user connected (without a message). Soft.
+    fn saw(&self, user_id: &str, seen: Seen) -> Result<()>;
+
+    /// The places where a user was seen, the latest first.
+    fn seen(&self, user_id: &str) -> Result<Vec<Seen>>;
+
+    /// Takes the next message whose session has no turn running, sessions by turns, and counts a start of its turn. Soft.
+    /// `None` where nothing is to be done now.
+    fn claim_turn(&self) -> Result<Option<Claim>>;
+
+    /// When the next deferred turn is due, if one waits: how long until then.
+    fn next_turn_due(&self) -> Option<Duration>;
+
+    /// Adds a step to a running turn's journal. Durable.
+    fn record_step(&self, message_id: &str, step: Step) -> Result<()>;
+
+    /// Puts a running turn back because of a failure that may pass, for `pause`; its session waits with it. Counts in
+    /// `failures`. Soft.
+    fn defer_turn(&self, message_id: &str, pause: Duration, reason: &str) -> Result<()>;
+
+    /// Puts a running turn back because the gateway drains; the start is not counted. Soft.
+    fn release_turn(&self, message_id: &str) -> Result<()>;
+
+    /// Ends a turn: transcript, replies and the message's state in one transaction. Durable. `Conflict` where the message is
+    /// not running (it was ended elsewhere): nothing is written.
+    fn finish_turn(&self, turn: FinishedTurn) -> Result<Vec<Delivery>>;
+
+    /// Sets a message aside as failed, with what the user is to be told. Durable.
+    fn fail_turn(&self, message_id: &str, reason: &str, notice: Vec<NewOutbound>) -> Result<Vec<Delivery>>;
+
+    /// Queues a failed message again. Durable. `Conflict` where it isn't failed.
+    fn retry_message(&self, message_id: &str) -> Result<()>;
+
+    /// Puts outbound messages to the outbox. `key` makes a repeat harmless: `(caller, idempotency key, digest of the request)`;
+    /// the same key with the same digest gives the first one's deliveries, with another digest `Conflict`. Durable.
+    fn enqueue(&self, outbound: Vec<NewOutbound>, key: Option<(String, String, String)>, done: Done<Vec<Delivery>>);
+
+    /// Takes the next due delivery of `Handoff::Worker`, one at a time and in order for each channel and peer. `durable` names
+    /// the channels on which a repeat could double, whose mark is fsynced before the send; the others' is soft.
+    fn claim_delivery(&self, durable: &dyn Fn(&str) -> bool) -> Result<Option<Delivery>>;
+
+    /// When the next delayed delivery is due, if one waits: how long until then.
+    fn next_delivery_due(&self) -> Option<Duration>;
+
+    /// Records how a try ended. Soft where it was sent, durable where it is dead.
+    fn record_attempt(&self, attempt: Attempt) -> Result<()>;
+
+    /// A receiver's receipt: settles all deliveries to `user_id` on `channel` that have this delivery id, or answer this
+    /// message id. Soft. Gives how many.
+    fn acknowledge(&self, channel: &str, user_id: &str, id: &str) -> Result<u64>;
+
+    /// What waits for a user's receipt on a channel, oldest first, at most `limit`.
+    fn unacknowledged(&self, channel: &str, user_id: &str, limit: usize) -> Result<Vec<Delivery>>;
+
+    /// Revives a dead or unknown delivery. Durable. `Conflict` where it is neither.
+    fn retry_delivery(&self, id: &str) -> Result<Delivery>;
+
+    /// Removes a delivery that is not being sent. Durable.
+    fn drop_delivery(&self, id: &str) -> Result<()>;
+
+    /// A message with its life.
+    fn message(&self, id: &str) -> Result<InboundMessage>;
+
+    /// Messages, newest first; of one state or all. Without timelines and deliveries.
+    fn messages(&self, state: Option<MessageState>, page: Page) -> Result<Listed<InboundMessage>>;
+
+    /// One delivery.
+    fn delivery(&self, id: &str) -> Result<Delivery>;
+
+    /// Deliveries, newest first; of one state or all.
+    fn deliveries(&self, state: Option<DeliveryState>, page: Page) -> Result<Listed<Delivery>>;
+
+    /// The latest `limit` entries of a session's transcript, oldest first.
+    fn history(&self, session_id: &str, limit: usize) -> Result<Vec<Entry>>;
+
+    /// Sessions, the latest used first.
+    fn sessions(&self, page: Page) -> Result<Listed<SessionInfo>>;
+
+    /// One user's sessions, the latest used first, with their transcripts (the latest `entries` of each).
+    fn sessions_of(&self, user_id: &str, entries: usize, page: Page) -> Result<Listed<SessionInfo>>;
+
+    /// Ends and erases a user's sessions: transcripts, and the texts of their messages and deliveries. Messages still to be
+    /// answered are cancelled. What is left of each message is what deduplication needs. Durable. Gives how many sessions.
+    fn erase_user(&self, user_id: &str) -> Result<u64>;
+
+    /// Adds to the audit trail. Soft; never blocks, and drops the entry only when the store can't write.
+    fn audit(&self, entry: AuditEntry);
+
+    /// The audit trail, newest first.
+    fn audit_trail(&self, page: Page) -> Result<Listed<AuditEntry>>;
+
+    /// Counts.
+    fn depths(&self) -> Depths;
+
+    /// `Ok` where the last write succeeded; else why not. `probe` tries a write first.
+    fn health(&self, probe: bool) -> Result<()>;
+
+    /// Removes what is past its time (dedup records after `keep`, settled deliveries' texts, old audit entries).
+    fn prune(&self, keep: Duration) -> Result<u64>;
+
+    /// Commits what waits, checkpoints, closes. After it every call is `Stopped`.
+    fn close(&self);
+}

@@ -1,0 +1,147 @@
+//! The audit trail, and the removal of what is past its time.
+//!
+//! Invariant: nothing that is still to be done is removed, nor what failed or is dead, nor a transcript. Removal goes in small
+//! steps, so that it never holds the writer for long. Fails as any command does.
+
+use std::time::Duration;
+
+use crate::store::sqlite::inbox::{dedup_key, listed, page_of};
+use crate::store::sqlite::sql::{Ran, Sql};
+use crate::store::{AuditEntry, Listed, Page};
+
+/// Rows looked at in one step.
+const STEP: i64 = 500;
+/// The shortest time for which outside ids and idempotency keys are kept.
+const KEEP_MIN: Duration = Duration::from_secs(7 * 24 * 3600);
+/// How long audit entries are kept.
+const AUDIT_KEEP: Duration = Duration::from_secs(90 * 24 * 3600);
+/// Most audit entries that are kept.
+const AUDIT_MAX: i64 = 50_000;
+
+/// Adds an entry.
+pub(super) fn add(sql: &Sql<'_>, entry: &AuditEntry) -> Ran<()> {
+    sql.exec(
+        "INSERT INTO audit (at_ms, actor, action, detail) VALUES (?1, ?2, ?3, ?4)",
+        (entry.at_ms, &entry.actor, &entry.action, entry.detail.to_string()),
+    )?;
+    Ok(())
+}
+
+/// The trail, newest first.
+pub(super) fn trail(sql: &Sql<'_>, page: &Page) -> Ran<Listed<AuditEntry>> {
+    let (before, limit) = page_of(page)?;
+    let rows = sql.all(
+        "SELECT n, at_ms, actor, action, detail FROM audit WHERE n < ?1 ORDER BY n DESC LIMIT ?2",
+        (before, limit as i64 + 1),
+        |row| {
+            let detail = serde_json::from_str(row.get_ref(4)?.as_str()?).unwrap_or_default();
+            Ok((row.get::<_, i64>(0)?, AuditEntry { at_ms: row.get(1)?, actor: row.get(2)?, action: row.get(3)?, detail }))
+        },
+    )?;
+    Ok(listed(rows, limit, |(n, _)| n.to_string(), |(_, entry)| entry))
+}
+
+/// What can be past its time.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Old {
+    /// Outside ids of messages.
+    Dedup,
+    /// Idempotency keys of callers.
+    Keys,
+    /// Deliveries that were sent.
+    Sent,
+    /// Messages of erased sessions.
+    Erased,
+    /// Audit entries.
+    Audit,
+}
+
+impl Old {
+    /// All of them.
+    pub(super) const ALL: [Old; 5] = [Old::Dedup, Old::Keys, Old::Sent, Old::Erased, Old::Audit];
+}
+
+/// Removes one step's worth. Gives how many rows went, and whether another step may find more.
+pub(super) fn prune(sql: &Sql<'_>, old: Old, keep: Duration) -> Ran<(u64, bool)> {
+    let before = |keep: Duration| sql.now_ms().saturating_sub(i64::try_from(keep.as_millis()).unwrap_or(i64::MAX));
+    let cutoff = before(keep.max(KEEP_MIN));
+    let gone = match old {
+        Old::Dedup => return prune_dedup(sql, cutoff),
+        Old::Erased => prune_erased(sql, cutoff)?,
+        Old::Keys => sql.exec(
+            "DELETE FROM idempotency WHERE n IN (SELECT n FROM idempotency ORDER BY n LIMIT ?2) AND at_ms < ?1",
+            [cutoff, STEP],
+        )?,
+        Old::Sent => prune_sent(sql, cutoff)?,
+        Old::Audit => sql.exec(
+            "DELETE FROM audit WHERE n IN (SELECT n FROM audit ORDER BY n LIMIT ?2)
+                AND (at_ms < ?1 OR n <= (SELECT max(n) FROM audit) - ?3)",
+            [before(AUDIT_KEEP.max(keep)), STEP, AUDIT_MAX],
+        )?,
+    };
+    Ok((gone as u64, gone > 0))
+}
+
+/// Outside ids go in the order in which they came, from where the last step ended: no index by time is needed. One that seems
+/// old because the wall clock was behind when it came is kept as long as those before it.
+fn prune_dedup(sql: &Sql<'_>, cutoff: i64) -> Ran<(u64, bool)> {
+    let from = sql.one("SELECT value FROM meta WHERE key = 'deduped'", [], |row| row.get::<_, i64>(0))?.unwrap_or(0);
+    let rows = sql.all(
+        "SELECT i.seq, i.received_ms, s.channel, s.conversation, i.peer, i.external_id
+         FROM inbox i CROSS JOIN sessions s ON s.n = i.session WHERE i.seq > ?1 ORDER BY i.seq LIMIT ?2",
+        [from, STEP],
+        |row| {
+            let text = |i: usize| row.get_ref(i)?.as_str().map_err(rusqlite::Error::from);
+            let external: Option<String> = row.get(5)?;
+            let scope = (text(2)?, text(3)?, text(4)?);
+            let key = external.map(|external| dedup_key(scope.0, scope.1, scope.2, &external));
+            Ok((row.get::<_, i64>(0)?, row.get::<_, i64>(1)?, key))
+        },
+    )?;
+    let old: Vec<_> = rows.iter().take_while(|(_, received_ms, _)| *received_ms < cutoff).collect();
+    let Some((last, ..)) = old.last() else { return Ok((0, false)) };
+    let mut gone = 0;
+    for (seq, _, key) in &old {
+        if let Some(hash) = key {
+            // By chance it may stand a few keys further on.
+            gone += sql.exec("DELETE FROM dedup WHERE hash BETWEEN ?1 AND ?1 + 8 AND seq = ?2", [*hash, *seq])?;
+        }
+    }
+    sql.exec("INSERT OR REPLACE INTO meta (key, value) VALUES ('deduped', ?1)", [last])?;
+    Ok((gone as u64, old.len() == rows.len()))
+}
+
+fn prune_sent(sql: &Sql<'_>, cutoff: i64) -> Ran<usize> {
+    let old =
+        sql.all("SELECT seq FROM (SELECT seq, at_ms FROM sent ORDER BY seq LIMIT ?2) WHERE at_ms < ?1", [cutoff, STEP], |row| {
+            row.get::<_, i64>(0)
+        })?;
+    for seq in &old {
+        sql.exec("DELETE FROM sent WHERE seq = ?1", [seq])?;
+        sql.exec("DELETE FROM outbox WHERE seq = ?1 AND seq < (SELECT max(seq) FROM outbox)", [seq])?;
+    }
+    Ok(old.len())
+}
+
+/// Rows of erased sessions go once their outside ids did. The newest row stays: its number must not be given out twice.
+fn prune_erased(sql: &Sql<'_>, cutoff: i64) -> Ran<usize> {
+    let session = sql.one(
+        "SELECT n FROM sessions s WHERE state = 2 AND n IN (SELECT session FROM uses)
+            AND NOT EXISTS (SELECT 1 FROM ended e WHERE e.session = s.n AND (e.ended_ms >= ?1 OR e.seq >
+                COALESCE((SELECT value FROM meta WHERE key = 'deduped'), 0)))
+            AND NOT EXISTS (SELECT 1 FROM ended e WHERE e.session = s.n AND e.seq = (SELECT max(seq) FROM inbox)) LIMIT 1",
+        [cutoff],
+        |row| row.get::<_, i64>(0),
+    )?;
+    let Some(session) = session else { return Ok(0) };
+    let old = sql.all("SELECT seq FROM ended WHERE session = ?1 LIMIT ?2", [session, STEP], |row| row.get::<_, i64>(0))?;
+    for seq in &old {
+        sql.exec("DELETE FROM inbox WHERE seq = ?1", [seq])?;
+        sql.exec("DELETE FROM ended WHERE seq = ?1", [seq])?;
+    }
+    if (old.len() as i64) < STEP {
+        sql.exec("DELETE FROM uses WHERE session = ?1", [session])?;
+        sql.exec("DELETE FROM sessions WHERE n = ?1 AND n < (SELECT max(n) FROM sessions)", [session])?;
+    }
+    Ok(old.len().max(1))
+}

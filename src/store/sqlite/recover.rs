@@ -1,0 +1,201 @@
+//! What a start puts right after the process before it, and the marks by which it knows how that one ended.
+//!
+//! Invariant: a turn that was running is queued again at its place; it is set aside only where its own strikes explain the
+//! deaths of the process better than an outside killer does. A delivery between the send and the record is sent again where
+//! that is harmless, else kept as `unknown`. All in one transaction. Fails like any write.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use rusqlite::Connection;
+
+use crate::base::clock::Clock;
+use crate::domain::{MessageState, StepKind};
+use crate::store::Recovery;
+use crate::store::sqlite::outbox::{self, HANDOFF_WORKER, SENDING};
+use crate::store::sqlite::ready::{Next, Ready};
+use crate::store::sqlite::shared::Shared;
+use crate::store::sqlite::sql::{Deltas, Ran, Sql};
+use crate::store::sqlite::turns::{self, Journal, QUEUED, RUNNING};
+
+/// Strikes from which a message may be set aside.
+const STRIKES_MAX: i64 = 3;
+/// Unclean ends that are remembered.
+const DEATHS_MAX: i64 = 100;
+/// The time over which unclean ends are compared with strikes.
+const DEATHS_WINDOW_MS: i64 = 3_600_000;
+/// At the start, a turn or delivery put off further than this comes from a wall clock that jumped: it is due now.
+const PUT_OFF_MAX: Duration = Duration::from_secs(15 * 60);
+/// The same later on, when the wall clock that wrote it is likely the one that reads it.
+const PUT_OFF_MAX_LATER: Duration = Duration::from_secs(2 * 3600);
+
+/// Puts right what the former process left, and marks this one as running. It doesn't wait for the disk: the next durable
+/// commit takes it along, and if it is lost before, the next start does it again.
+pub(super) fn recover(conn: &Connection, clock: &Clock) -> Ran<Recovery> {
+    conn.execute_batch("BEGIN IMMEDIATE")?;
+    let sql = Sql::new(conn, clock);
+    let found = put_right(&sql);
+    conn.execute_batch(if found.is_ok() { "COMMIT" } else { "ROLLBACK" })?;
+    found
+}
+
+fn put_right(sql: &Sql<'_>) -> Ran<Recovery> {
+    let mut recovery = Recovery {
+        unclean: sql.one("SELECT 1 FROM meta WHERE key = 'running'", [], |_| Ok(()))?.is_some(),
+        ..Recovery::default()
+    };
+    if recovery.unclean {
+        sql.exec("INSERT INTO deaths (at_ms) VALUES (?1)", [sql.now_ms()])?;
+        sql.exec("DELETE FROM deaths WHERE rowid <= (SELECT max(rowid) FROM deaths) - ?1", [DEATHS_MAX])?;
+    } else {
+        sql.exec("INSERT INTO meta (key, value) VALUES ('running', 1)", [])?;
+    }
+    put_back_turns(sql, &mut recovery)?;
+    put_back_deliveries(sql, &mut recovery)?;
+    Ok(recovery)
+}
+
+fn put_back_turns(sql: &Sql<'_>, recovery: &mut Recovery) -> Ran<()> {
+    let deaths = sql
+        .one("SELECT count(*) FROM deaths WHERE abs(at_ms - ?1) <= ?2", [sql.now_ms(), DEATHS_WINDOW_MS], |row| row.get(0))?
+        .unwrap_or(0i64);
+    let running = sql.all("SELECT session, seq, strikes, journal FROM work WHERE state = ?1", [RUNNING], |row| {
+        Ok((row.get::<_, i64>(0)?, row.get::<_, i64>(1)?, row.get::<_, i64>(2)?, Journal::new(row.get(3)?)))
+    })?;
+    for (session, seq, strikes, mut journal) in running {
+        let strikes = strikes + i64::from(recovery.unclean);
+        let missed = (deaths - strikes).max(0);
+        if strikes >= STRIKES_MAX && strikes > missed {
+            let error = format!("its turn ended the process {strikes} times");
+            turns::end(sql, session, seq, MessageState::Failed, &error)?;
+            recovery.set_aside += 1;
+            continue;
+        }
+        journal.add(StepKind::Interrupted, sql.now_ms(), "the process ended");
+        sql.exec(
+            "UPDATE work SET state = ?3, strikes = ?4, journal = ?5 WHERE session = ?1 AND seq = ?2",
+            (session, seq, QUEUED, strikes, journal.text()),
+        )?;
+        recovery.resumed += 1;
+    }
+    Ok(())
+}
+
+fn put_back_deliveries(sql: &Sql<'_>, recovery: &mut Recovery) -> Ran<()> {
+    let sending = sql.all(
+        "SELECT target, seq, keyed, attempts FROM pending WHERE handoff = ?1 AND state = ?2",
+        [HANDOFF_WORKER, SENDING],
+        |row| Ok((row.get::<_, i64>(0)?, row.get::<_, i64>(1)?, row.get::<_, bool>(2)?, row.get::<_, i64>(3)?)),
+    )?;
+    for (target, seq, keyed, attempts) in sending {
+        if keyed {
+            sql.exec("UPDATE pending SET state = 0 WHERE handoff = 0 AND target = ?1 AND seq = ?2", [target, seq])?;
+            recovery.resent += 1;
+        } else {
+            outbox::bury(sql, HANDOFF_WORKER, target, seq, true, attempts, "the process ended while it was being sent")?;
+            recovery.unknown += 1;
+        }
+    }
+    Ok(())
+}
+
+/// Takes the mark of a running process away, in a transaction of its own.
+pub(super) fn mark_closed(conn: &Connection) -> Ran<()> {
+    conn.execute("DELETE FROM meta WHERE key = 'running'", [])?;
+    Ok(())
+}
+
+/// Fills the counts and both indexes; once, at the start.
+pub(super) fn fill(conn: &Connection, shared: &Shared) -> Ran<()> {
+    let sql = Sql::new(conn, &shared.clock);
+    let count = |statement: &str| Ran::Ok(sql.one(statement, [], |row| row.get(0))?.unwrap_or(0i64));
+    shared.add(Deltas {
+        queued: count("SELECT count(*) FROM work")?,
+        running: 0,
+        pending: count("SELECT count(*) FROM pending WHERE handoff = 0")?,
+        unacknowledged: count("SELECT count(*) FROM pending WHERE handoff = 1")?,
+    });
+    let look = Look { now: shared.clock.mono(), wall_ms: sql.now_ms(), put_off_max: PUT_OFF_MAX };
+    let asked = shared.turns().refill_from(look.now);
+    if let Some((from, most)) = asked {
+        take_in(&mut shared.turns(), waiting_sessions(&sql, look, from, most)?);
+    }
+    let asked = shared.deliveries().refill_from(look.now);
+    if let Some((from, most)) = asked {
+        take_in(&mut shared.deliveries(), waiting_targets(&sql, look, from, most)?);
+    }
+    Ok(())
+}
+
+/// By which times a look at the disk tells what is due.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Look {
+    now: Duration,
+    wall_ms: i64,
+    put_off_max: Duration,
+}
+
+impl Look {
+    /// A look of a running store.
+    pub(super) fn later(clock: &Clock) -> Self {
+        Look { now: clock.mono(), wall_ms: clock.unix_ms(), put_off_max: PUT_OFF_MAX_LATER }
+    }
+
+    /// That long after this look.
+    pub(super) fn after(&self, pause: Duration) -> Next {
+        Next::At(self.now + pause)
+    }
+
+    /// When something that was put off by the wall clock is due by the monotonic one.
+    pub(super) fn next(&self, not_before_ms: i64) -> Next {
+        match u64::try_from(not_before_ms.saturating_sub(self.wall_ms)).map(Duration::from_millis) {
+            Ok(pause) if !pause.is_zero() && pause <= self.put_off_max => Next::At(self.now + pause),
+            _ => Next::Now,
+        }
+    }
+}
+
+/// What a look at the disk found for an index.
+pub(super) struct Found<T> {
+    from: i64,
+    keys: Vec<(i64, T, Next)>,
+    last: i64,
+    whole: bool,
+}
+
+/// Puts what was found to the index.
+pub(super) fn take_in<T: Clone>(ready: &mut Ready<T>, found: Found<T>) {
+    ready.refill(found.from, found.keys, found.last, found.whole);
+}
+
+/// Sessions with queued messages, beyond `from`, at most `most`.
+pub(super) fn waiting_sessions(sql: &Sql<'_>, look: Look, from: i64, most: usize) -> Ran<Found<()>> {
+    let rows = sql.all(
+        "SELECT session, min(seq), not_before_ms FROM work WHERE session > ?1 GROUP BY session LIMIT ?2",
+        (from, most as i64),
+        |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?, ())),
+    )?;
+    Ok(found(rows, look, from, most))
+}
+
+/// Targets with deliveries for workers, beyond `from`, at most `most`.
+pub(super) fn waiting_targets(sql: &Sql<'_>, look: Look, from: i64, most: usize) -> Ran<Found<Arc<str>>> {
+    let rows = sql.all(
+        "SELECT p.target, p.seq, p.next_ms, o.channel FROM
+            (SELECT target, min(seq) AS seq, next_ms FROM pending WHERE handoff = 0 AND target > ?1 GROUP BY target LIMIT ?2) p
+            CROSS JOIN outbox o ON o.seq = p.seq",
+        (from, most as i64),
+        |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?, Arc::from(row.get_ref(3)?.as_str()?))),
+    )?;
+    Ok(found(rows, look, from, most))
+}
+
+type Head<T> = (i64, i64, i64, T);
+
+fn found<T>(mut rows: Vec<Head<T>>, look: Look, from: i64, most: usize) -> Found<T> {
+    let whole = rows.len() < most;
+    let last = rows.iter().map(|row| row.0).max().unwrap_or(from);
+    rows.sort_unstable_by_key(|row| row.1); // the oldest waits first in line
+    let keys = rows.into_iter().map(|(key, _, not_before_ms, about)| (key, about, look.next(not_before_ms))).collect();
+    Found { from, keys, last, whole }
+}

@@ -1,0 +1,162 @@
+//! The tables, by numbered migrations, and how a connection is set up.
+//!
+//! Invariant: a migration that was released never changes; a new one is added behind it, and all that are missing run in one
+//! transaction. Fails where the file comes from a newer gatelet, from another program, or is damaged.
+//!
+//! What shapes the tables is bytes written per message. Texts are written once and stand apart from what changes: `inbox` and
+//! `outbox` are only added to, `work` and `pending` hold the little that changes and only while it does, `ended`, `sent` and
+//! `dead` say how it ended. A transcript is `inbox` joined with `ended`. A delivery whose text is its message's reply has none of
+//! its own.
+
+use std::path::Path;
+
+use rusqlite::config::DbConfig;
+use rusqlite::{Connection, OpenFlags};
+
+use crate::store::sqlite::sql::{Ran, conflict};
+
+/// Marks the file as gatelet's (`gtlt`).
+pub(super) const APPLICATION_ID: i64 = 0x6774_6c74;
+/// The size of a page. A commit writes whole pages, and most rows are small: a message's whole life writes 15 KB with pages of
+/// 512 bytes, 24 KB with 1 KiB and 74 KB with 4 KiB; the throughput is the same.
+const PAGE_BYTES: i64 = 512;
+/// Frames (a page and its head) in the log after which it is carried into the database: 3 MiB.
+pub(super) const CHECKPOINT_FRAMES: i64 = 6_000;
+
+/// All migrations; the first brings an empty file to version 1.
+pub(super) const MIGRATIONS: &[&str] = &[V1];
+
+const V1: &str = "
+    CREATE TABLE meta (key TEXT PRIMARY KEY, value) WITHOUT ROWID;
+    CREATE TABLE deaths (at_ms INTEGER NOT NULL);
+
+    CREATE TABLE sessions (n INTEGER PRIMARY KEY, id TEXT NOT NULL, user_id TEXT NOT NULL, channel TEXT NOT NULL,
+        conversation TEXT NOT NULL, agent TEXT NOT NULL, created_ms INTEGER NOT NULL,
+        state INTEGER NOT NULL); -- 0 in use, 1 ended, 2 erased
+    CREATE INDEX sessions_erased ON sessions (n) WHERE state = 2;
+    CREATE UNIQUE INDEX sessions_id ON sessions (id);
+    CREATE INDEX sessions_key ON sessions (user_id, channel, conversation, agent);
+    CREATE TABLE uses (session INTEGER PRIMARY KEY, updated_ms INTEGER NOT NULL, turns INTEGER NOT NULL);
+    CREATE TABLE seen (user_id TEXT NOT NULL, channel TEXT NOT NULL, peer TEXT NOT NULL, conversation TEXT,
+        at_ms INTEGER NOT NULL, PRIMARY KEY (user_id, channel)) WITHOUT ROWID;
+
+    CREATE TABLE inbox (seq INTEGER PRIMARY KEY, id TEXT NOT NULL, session INTEGER NOT NULL, peer TEXT NOT NULL,
+        external_id TEXT, received_ms INTEGER NOT NULL, metadata TEXT, text TEXT NOT NULL);
+    CREATE UNIQUE INDEX inbox_id ON inbox (id);
+    CREATE TABLE dedup (hash INTEGER PRIMARY KEY, seq INTEGER NOT NULL);
+
+    CREATE TABLE work (session INTEGER NOT NULL, seq INTEGER NOT NULL, state INTEGER NOT NULL, -- 0 queued, 1 running
+        starts INTEGER NOT NULL, failures INTEGER NOT NULL, strikes INTEGER NOT NULL, not_before_ms INTEGER NOT NULL,
+        journal TEXT NOT NULL, PRIMARY KEY (session, seq)) WITHOUT ROWID;
+    CREATE TABLE steps (n INTEGER PRIMARY KEY, seq INTEGER NOT NULL, detail TEXT NOT NULL);
+    CREATE INDEX steps_seq ON steps (seq);
+    CREATE TABLE ended (seq INTEGER PRIMARY KEY, session INTEGER NOT NULL, turn INTEGER, state INTEGER NOT NULL,
+        starts INTEGER NOT NULL, ended_ms INTEGER NOT NULL, took_ms INTEGER NOT NULL, tokens_in INTEGER NOT NULL,
+        tokens_out INTEGER NOT NULL, journal TEXT NOT NULL, text TEXT NOT NULL);
+    CREATE INDEX ended_session ON ended (session, turn);
+    CREATE INDEX ended_unanswered ON ended (state) WHERE state <> 3;
+
+    CREATE TABLE outbox (seq INTEGER PRIMARY KEY, id TEXT NOT NULL, handoff INTEGER NOT NULL, target INTEGER NOT NULL,
+        channel TEXT NOT NULL, user_id TEXT NOT NULL, peer TEXT NOT NULL, conversation TEXT, session, reply_to,
+        created_ms INTEGER NOT NULL, metadata TEXT, text TEXT); -- no text: the reply that is in `ended`
+    CREATE UNIQUE INDEX outbox_id ON outbox (id);
+    CREATE INDEX outbox_reply ON outbox (reply_to) WHERE reply_to IS NOT NULL;
+    CREATE INDEX outbox_unasked ON outbox (user_id) WHERE reply_to IS NULL;
+    CREATE TABLE pending (handoff INTEGER NOT NULL, target INTEGER NOT NULL, seq INTEGER NOT NULL,
+        state INTEGER NOT NULL, -- 0 pending, 1 sending
+        attempts INTEGER NOT NULL, keyed INTEGER NOT NULL, next_ms INTEGER NOT NULL, last_ms INTEGER NOT NULL, last_error TEXT,
+        PRIMARY KEY (handoff, target, seq)) WITHOUT ROWID;
+    CREATE TABLE sent (seq INTEGER PRIMARY KEY, attempts INTEGER NOT NULL, at_ms INTEGER NOT NULL);
+    CREATE TABLE dead (seq INTEGER PRIMARY KEY, unknown INTEGER NOT NULL, attempts INTEGER NOT NULL, at_ms INTEGER NOT NULL,
+        error TEXT NOT NULL);
+    CREATE TABLE idempotency (n INTEGER PRIMARY KEY, caller TEXT NOT NULL, key TEXT NOT NULL, digest TEXT NOT NULL,
+        ids TEXT NOT NULL, at_ms INTEGER NOT NULL);
+    CREATE UNIQUE INDEX idempotency_key ON idempotency (caller, key);
+
+    CREATE TABLE audit (n INTEGER PRIMARY KEY, at_ms INTEGER NOT NULL, actor TEXT NOT NULL, action TEXT NOT NULL,
+        detail TEXT NOT NULL);
+";
+
+/// Opens the one connection that writes. The file exists (see `place`). Its writes do not wait for the disk until
+/// [`set_durable`] is called.
+pub(super) fn open_writer(path: &Path) -> Ran<Connection> {
+    let conn = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX)?;
+    conn.set_prepared_statement_cache_capacity(64);
+    stable_plans(&conn)?;
+    recognize(&conn, MIGRATIONS.len())?; // before anything is written to it
+    // The pages' size counts for a new file alone. The log is carried over by the writer, after it has answered; SQLite's own
+    // checkpoint inside a commit is only the net under that.
+    conn.execute_batch(&format!(
+        "PRAGMA busy_timeout = 5000; PRAGMA page_size = {PAGE_BYTES}; PRAGMA synchronous = OFF; PRAGMA cache_size = -256;
+         PRAGMA temp_store = MEMORY; PRAGMA secure_delete = FAST; PRAGMA mmap_size = 0; PRAGMA cell_size_check = ON;
+         PRAGMA wal_autocheckpoint = {}; PRAGMA journal_size_limit = {};",
+        CHECKPOINT_FRAMES * 4,
+        CHECKPOINT_FRAMES * (PAGE_BYTES + 24),
+    ))?;
+    let mode: String = conn.pragma_update_and_check(None, "journal_mode", "WAL", |row| row.get(0))?;
+    if mode != "wal" {
+        return conflict(format!(
+            "SQLite can't keep a write-ahead log there (journal mode {mode}): is it a network file system?"
+        ));
+    }
+    Ok(conn)
+}
+
+/// How far commits wait for the disk: durable ones for each, soft ones not at all; a checkpoint does in both.
+pub(super) fn set_durable(conn: &Connection, durable: bool) -> Ran<()> {
+    Ok(conn.execute_batch(if durable { "PRAGMA synchronous = FULL" } else { "PRAGMA synchronous = NORMAL" })?)
+}
+
+/// Whether the file has nothing in it yet.
+pub(super) fn is_new(path: &Path) -> bool {
+    std::fs::metadata(path).is_ok_and(|file| file.len() == 0)
+}
+
+/// Without this, binding a new value to a cached statement makes SQLite parse and plan it anew (it might find a better plan with
+/// STAT4): for every message that costs more than the message.
+fn stable_plans(conn: &Connection) -> Ran<()> {
+    conn.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)?;
+    Ok(())
+}
+
+/// Opens a connection that reads.
+pub(super) fn open_reader(path: &Path) -> Ran<Connection> {
+    let conn = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX)?;
+    stable_plans(&conn)?;
+    conn.execute_batch(
+        "PRAGMA busy_timeout = 5000; PRAGMA cache_size = -128; PRAGMA temp_store = MEMORY; PRAGMA mmap_size = 0;",
+    )?;
+    Ok(conn)
+}
+
+/// Refuses a file that is another program's or a newer gatelet's. Gives its version, 0 where it is empty.
+fn recognize(conn: &Connection, newest: usize) -> Ran<usize> {
+    let pragma = |name: &str| conn.pragma_query_value(None, name, |row| row.get::<_, i64>(0));
+    let (version, application) = (pragma("user_version")?, pragma("application_id")?);
+    if application != APPLICATION_ID {
+        let tables: i64 = conn.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0))?;
+        if tables > 0 || application != 0 {
+            return conflict("it is another program's database");
+        }
+    }
+    match usize::try_from(version) {
+        Ok(version) if version <= newest => Ok(version),
+        _ => conflict(format!("it comes from a newer gatelet (its version is {version}, ours {newest})")),
+    }
+}
+
+/// Brings the file to the newest version.
+pub(super) fn migrate(conn: &Connection, migrations: &[&str]) -> Ran<()> {
+    let version = recognize(conn, migrations.len())?;
+    let missing = migrations.get(version..).unwrap_or_default();
+    if missing.is_empty() {
+        return Ok(());
+    }
+    let transaction = conn.unchecked_transaction()?;
+    for migration in missing {
+        transaction.execute_batch(migration)?;
+    }
+    transaction.pragma_update(None, "user_version", migrations.len() as i64)?;
+    transaction.pragma_update(None, "application_id", APPLICATION_ID)?;
+    Ok(transaction.commit()?)
+}

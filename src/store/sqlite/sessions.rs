@@ -1,0 +1,147 @@
+//! Sessions, their transcripts, and their erasure.
+//!
+//! Invariant: a session is found by agent, channel, conversation and user as long as it is in use; one that ended or was erased
+//! is never found again. A transcript is what its answered messages said, in the order in which they were answered. Erasing
+//! leaves the rows that deduplication needs, without texts.
+
+use rusqlite::Row;
+
+use crate::base::ids::new_id;
+use crate::domain::{Entry, MessageState, NewInbound, Said, SessionInfo};
+use crate::store::sqlite::inbox::{bad_cursor, listed, page_of, state_number};
+use crate::store::sqlite::outbox;
+use crate::store::sqlite::sql::{Ran, Sql, not_found};
+use crate::store::sqlite::turns;
+use crate::store::{Listed, Page};
+
+/// A session's state in the table.
+pub(super) const IN_USE: i64 = 0;
+/// It ended: the next message opens a new one.
+pub(super) const ENDED: i64 = 1;
+/// It was erased: lists do not show it.
+pub(super) const ERASED: i64 = 2;
+
+/// The session that a message belongs to: its number and its id.
+pub(super) fn find_or_make(sql: &Sql<'_>, m: &NewInbound) -> Ran<(i64, String)> {
+    let conversation = m.conversation.as_deref().unwrap_or_default();
+    let latest = sql.one(
+        "SELECT n, id, state FROM sessions WHERE user_id = ?1 AND channel = ?2 AND conversation = ?3 AND agent = ?4
+         ORDER BY n DESC LIMIT 1",
+        (&m.user_id, &m.channel, conversation, &m.agent),
+        |row| Ok((row.get(0)?, row.get(1)?, row.get::<_, i64>(2)?)),
+    )?;
+    if let Some((n, id, IN_USE)) = latest {
+        return Ok((n, id));
+    }
+    let (now, id) = (sql.now_ms(), new_id("ses", sql.now_ms()));
+    let n = sql.insert(
+        "INSERT INTO sessions (id, user_id, channel, conversation, agent, created_ms, state) VALUES (?1, ?2, ?3, ?4, ?5, ?6, 0)",
+        (&id, &m.user_id, &m.channel, conversation, &m.agent, now),
+    )?;
+    sql.exec("INSERT INTO uses VALUES (?1, ?2, 0)", (n, now))?;
+    Ok((n, id))
+}
+
+/// The latest entries of a transcript, oldest first.
+pub(super) fn history(sql: &Sql<'_>, session_id: &str, limit: usize) -> Ran<Vec<Entry>> {
+    match sql.one("SELECT n, state FROM sessions WHERE id = ?1", [session_id], |row| Ok((row.get(0)?, row.get(1)?)))? {
+        None => not_found(),
+        Some((_, ERASED)) => Ok(Vec::new()),
+        Some((n, _)) => transcript(sql, n, limit),
+    }
+}
+
+fn transcript(sql: &Sql<'_>, session: i64, limit: usize) -> Ran<Vec<Entry>> {
+    let limit = limit.min(10_000);
+    let turns = sql.all(
+        "SELECT i.id, i.received_ms, i.text, e.ended_ms, e.text FROM ended e CROSS JOIN inbox i ON i.seq = e.seq
+         WHERE e.session = ?1 AND e.turn IS NOT NULL ORDER BY e.turn DESC LIMIT ?2",
+        (session, limit.div_ceil(2) as i64),
+        |row| {
+            let id: String = row.get(0)?;
+            let entry = |role, text, at_ms| Entry { role, text, at_ms, message_id: Some(id.clone()) };
+            Ok([entry(Said::User, row.get(2)?, row.get(1)?), entry(Said::Assistant, row.get(4)?, row.get(3)?)])
+        },
+    )?;
+    let mut entries: Vec<Entry> = turns.into_iter().rev().flatten().collect();
+    entries.drain(..entries.len().saturating_sub(limit));
+    Ok(entries)
+}
+
+const COLUMNS: &str = "s.n, s.id, s.user_id, s.channel, s.conversation, s.agent, s.created_ms, u.updated_ms, u.turns";
+
+fn read(row: &Row<'_>) -> rusqlite::Result<(i64, SessionInfo)> {
+    let info = SessionInfo {
+        id: row.get(1)?,
+        user_id: row.get(2)?,
+        channel: row.get(3)?,
+        conversation_id: row.get::<_, Option<String>>(4)?.filter(|c| !c.is_empty()),
+        agent: row.get(5)?,
+        created_ms: row.get(6)?,
+        updated_ms: row.get(7)?,
+        turns: row.get::<_, u32>(8)?.into(),
+        transcript: Vec::new(),
+    };
+    Ok((row.get(0)?, info))
+}
+
+/// Sessions, the latest used first: of one user with transcripts of `entries`, or of all.
+pub(super) fn sessions(sql: &Sql<'_>, user: Option<(&str, usize)>, page: &Page) -> Ran<Listed<SessionInfo>> {
+    let (used, n) = cursor_of(page)?;
+    let (_, limit) = page_of(&Page { cursor: None, limit: page.limit })?;
+    // `uses` is narrow: sorting all of it costs less than an index that every turn would have to write.
+    let (from, filter) = match user {
+        Some(_) => ("sessions s CROSS JOIN uses u ON u.session = s.n", "AND s.user_id = ?4"),
+        None => ("uses u CROSS JOIN sessions s ON s.n = u.session", "AND ?4 IS NULL"),
+    };
+    let statement = format!(
+        "SELECT {COLUMNS} FROM {from} WHERE s.state < {ERASED} AND (u.updated_ms, u.session) < (?1, ?2) {filter}
+         ORDER BY u.updated_ms DESC, u.session DESC LIMIT ?3"
+    );
+    let mut rows = sql.all(&statement, (used, n, limit as i64 + 1, user.map(|(id, _)| id)), read)?;
+    if let Some((_, entries)) = user {
+        for (n, info) in rows.iter_mut().take(limit) {
+            info.transcript = transcript(sql, *n, entries)?;
+        }
+    }
+    Ok(listed(rows, limit, |(n, info)| format!("{}-{n}", info.updated_ms), |(_, info)| info))
+}
+
+fn cursor_of(page: &Page) -> Ran<(i64, i64)> {
+    let Some(cursor) = &page.cursor else { return Ok((i64::MAX, i64::MAX)) };
+    match cursor.split_once('-').and_then(|(used, n)| Some((used.parse().ok()?, n.parse().ok()?))) {
+        Some(place) => Ok(place),
+        None => bad_cursor(),
+    }
+}
+
+/// What an erasure touched: how many sessions, and the keys whose heads may be gone.
+#[derive(Debug, Default)]
+pub(super) struct Erased {
+    pub(super) sessions: Vec<i64>,
+    pub(super) targets: Vec<i64>,
+}
+
+/// Erases a user's sessions, messages' texts and deliveries.
+pub(super) fn erase_user(sql: &Sql<'_>, user_id: &str) -> Ran<Erased> {
+    sql.erase_freed()?;
+    let sessions = sql.all("SELECT n FROM sessions WHERE user_id = ?1 AND state < 2", [user_id], |row| row.get(0))?;
+    let mut targets = Vec::new();
+    for &n in &sessions {
+        sql.exec("UPDATE sessions SET state = ?2 WHERE n = ?1", [n, ERASED])?;
+        for seq in sql.all("SELECT seq FROM work WHERE session = ?1", [n], |row| row.get(0))? {
+            turns::end(sql, n, seq, MessageState::Cancelled, "")?;
+        }
+        for seq in sql.all("SELECT seq FROM ended WHERE session = ?1", [n], |row| row.get::<_, i64>(0))? {
+            sql.exec("UPDATE inbox SET text = '', metadata = NULL WHERE seq = ?1", [seq])?;
+            targets.extend(outbox::erase(sql, "reply_to = ?1", seq)?);
+        }
+        // A failed message must not come back to life without its text.
+        sql.exec(
+            "UPDATE ended SET text = '', journal = '', state = CASE state WHEN ?2 THEN ?3 ELSE state END WHERE session = ?1",
+            [n, state_number(MessageState::Failed), state_number(MessageState::Cancelled)],
+        )?;
+    }
+    targets.extend(outbox::erase(sql, "user_id = ?1 AND reply_to IS NULL", user_id)?);
+    Ok(Erased { sessions, targets })
+}

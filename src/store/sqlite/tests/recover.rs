@@ -1,0 +1,168 @@
+//! What a start puts right.
+
+use super::*;
+use crate::domain::{DeliveryState, MessageState};
+use crate::store::Recovery;
+
+#[test]
+fn a_crash_loses_nothing_and_runs_again_what_ran() {
+    let mut home = Home::new();
+    assert_eq!(home.recovery(), Recovery::default());
+    let ids = accept_all(&home, &[("a", "a1"), ("a", "a2"), ("b", "b1"), ("c", "c1")]);
+    claim(&home).unwrap();
+    let b = claim(&home).unwrap();
+    home.defer_turn(&b.message_id, Duration::from_secs(30), "down").unwrap();
+    home.crash();
+    assert_eq!(home.recovery(), Recovery { unclean: true, resumed: 1, ..Recovery::default() });
+    assert_eq!((home.depths().queued, home.depths().running), (4, 0));
+    let again = claim(&home).unwrap();
+    assert_eq!((again.text.as_str(), again.attempts), ("a1", 2), "the oldest first, the start that was cut off counted");
+    assert_eq!((claim_text(&home).as_deref(), claim_text(&home)), (Some("c1"), None), "b is still put off");
+    assert_eq!(home.next_turn_due(), Some(Duration::from_secs(30)));
+    assert_eq!(events(&home.message(&ids[0]).unwrap()), ["accepted", "started", "interrupted", "started"]);
+    home.restart();
+    assert_eq!(home.recovery(), Recovery { resumed: 2, ..Recovery::default() });
+    home.clock.advance(Duration::from_secs(30));
+    assert_eq!(answer_all(&home), ["a1", "c1", "b1", "a2"], "what was put off stands behind what is due");
+}
+
+#[test]
+fn a_wall_clock_that_jumped_back_strands_nothing() {
+    let mut home = Home::new();
+    let id = accept_all(&home, &[("a", "a1")]).remove(0);
+    claim(&home).unwrap();
+    home.defer_turn(&id, Duration::from_secs(60), "down").unwrap();
+    enqueue(&home, vec![letter("a", "d1")]).unwrap();
+    record(&home, &take(&home).unwrap(), retry_after(60));
+    home.die();
+    home.clock.jump(-NOW_MS);
+    home.open();
+    assert_eq!((claim_text(&home).as_deref(), take(&home).unwrap().attempts), (Some("a1"), 2));
+}
+
+#[test]
+fn a_message_that_ends_the_process_three_times_is_set_aside() {
+    let mut home = Home::new();
+    let ids = accept_all(&home, &[("poison", "p"), ("poison", "p2"), ("ana", "a")]);
+    for death in 1..=3 {
+        assert_eq!(claim_text(&home).as_deref(), Some("p"), "death {death}");
+        home.crash();
+        home.clock.advance(Duration::from_secs(1));
+    }
+    assert_eq!(home.recovery(), Recovery { unclean: true, set_aside: 1, ..Recovery::default() });
+    let failed = home.message(&ids[0]).unwrap();
+    assert_eq!((failed.state, failed.error.as_deref()), (MessageState::Failed, Some("its turn ended the process 3 times")));
+    assert_eq!(answer_all(&home), ["p2", "a"], "the rest flows");
+    home.retry_message(&ids[0]).unwrap();
+    claim(&home).unwrap();
+    home.crash();
+    assert_eq!(claim_text(&home).as_deref(), Some("p"), "a retry begins without strikes");
+}
+
+#[test]
+fn an_outside_killer_does_not_make_a_healthy_message_fail() {
+    // (deaths that miss it before, whether it is set aside at its 3rd, 4th … strike)
+    for (misses, hits, set_aside) in [(0, 3, true), (3, 3, false), (3, 4, true), (5, 5, false)] {
+        let mut home = Home::new();
+        for _ in 0..misses {
+            home.crash();
+        }
+        accept_all(&home, &[("ana", "a")]);
+        for hit in 0..hits {
+            assert_eq!(home.recovery().set_aside, 0, "{misses} misses, {hit} hits");
+            claim(&home).unwrap();
+            home.crash();
+        }
+        assert_eq!(home.recovery().set_aside == 1, set_aside, "{misses} misses, {hits} hits");
+    }
+}
+
+#[test]
+fn deaths_of_long_ago_excuse_nobody_and_are_not_kept_for_ever() {
+    let mut home = Home::new();
+    for _ in 0..120 {
+        home.crash();
+    }
+    assert_eq!(home.sql::<i64>("SELECT count(*) FROM deaths"), 100);
+    home.clock.advance(Duration::from_secs(3601));
+    accept_all(&home, &[("ana", "a")]);
+    for _ in 0..3 {
+        claim(&home).unwrap();
+        home.crash();
+    }
+    assert_eq!(home.recovery().set_aside, 1);
+}
+
+#[test]
+fn strikes_end_with_a_release_and_a_clean_close_gives_none() {
+    let mut home = Home::new();
+    let id = accept_all(&home, &[("ana", "a")]).remove(0);
+    for _ in 0..5 {
+        claim(&home).unwrap();
+        home.crash();
+        claim(&home).unwrap();
+        home.crash();
+        claim(&home).unwrap();
+        home.release_turn(&id).unwrap();
+        claim(&home).unwrap();
+        home.restart();
+    }
+    assert_eq!((home.recovery().set_aside, claim_text(&home).as_deref()), (0, Some("a")));
+}
+
+#[test]
+fn what_was_being_sent_is_sent_again_or_kept_as_unknown() {
+    let mut home = Home::new();
+    let keyed = |text: &str| NewOutbound { channel: "keyed".into(), ..letter("a", text) };
+    enqueue(&home, vec![keyed("k1"), keyed("k2"), letter("a", "d1"), letter("a", "d2")]).unwrap();
+    let claim_all = |home: &Home| -> Vec<Delivery> {
+        std::iter::from_fn(|| home.claim_delivery(&|channel| channel == "door").unwrap()).collect()
+    };
+    let before = home.stats();
+    assert_eq!(claim_all(&home).iter().map(|d| d.message.as_str()).collect::<Vec<_>>(), ["k1", "d1"]);
+    let after = home.stats();
+    assert_eq!((after.commits - before.commits, after.durable - before.durable), (2, 1), "the mark that matters is durable");
+    home.crash();
+    assert_eq!((home.recovery().resent, home.recovery().unknown, home.depths().pending), (1, 1, 3));
+    let unknown = home.deliveries(Some(DeliveryState::Unknown), page(9)).unwrap().items;
+    assert_eq!((unknown.len(), unknown[0].message.as_str(), unknown[0].attempts), (1, "d1", 1));
+    let again = claim_all(&home);
+    assert_eq!(again.iter().map(|d| (d.message.as_str(), d.attempts)).collect::<Vec<_>>(), [("k1", 2), ("d2", 1)]);
+    for delivery in &again {
+        record(&home, delivery, Outcome::Sent);
+    }
+    home.retry_delivery(&unknown[0].id).unwrap();
+    let rest = claim_all(&home);
+    assert_eq!(rest.iter().map(|d| d.message.as_str()).collect::<Vec<_>>(), ["k2", "d1"]);
+}
+
+#[test]
+fn a_backlog_beyond_what_memory_holds_flows_after_a_start() {
+    let mut home = Home::new();
+    home.die();
+    let mut conn = Connection::open(home.path()).unwrap();
+    let many = conn.transaction().unwrap();
+    many.execute_batch(
+        "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 100000)
+         INSERT INTO inbox SELECT i, 'msg_' || i, i % 25000 + 1, 'p', NULL, 0, NULL, 't' FROM n;
+         WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 25000)
+         INSERT INTO sessions SELECT i, 'ses_' || i, 'u' || i, 'door', '', 'main', 0, 0 FROM n;
+         INSERT INTO uses SELECT n, 0, 0 FROM sessions;
+         INSERT INTO work SELECT session, seq, 0, 0, 0, 0, 0, '' FROM inbox;",
+    )
+    .unwrap();
+    many.commit().unwrap();
+    drop(conn);
+    let clock = Clock::system();
+    home.open();
+    let took = clock.mono();
+    assert!(took < Duration::from_secs(5), "{took:?} to open");
+    assert_eq!(home.depths().queued, 100_000);
+    let (mut sessions, mut early) = (std::collections::HashSet::new(), 0);
+    while sessions.len() < 2_500 {
+        let claim = claim(&home).expect("more than is held in memory");
+        home.finish_turn(answer(&claim.message_id, "r", vec![])).unwrap();
+        early += usize::from(!sessions.insert(claim.session_id));
+    }
+    assert!(early < 10, "{early} sessions had a second turn before 2,500 had their first");
+}
