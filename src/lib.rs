@@ -20,3 +20,5 @@ pub mod config;
 pub mod store;
 
 pub mod net;
+
+pub mod auth;

@@ -1,0 +1,231 @@
+//! Credentials become principals: static tokens, or nobody is asked (mode `none`, loopback alone). OAuth's place is beside
+//! them.
+//!
+//! Invariant: what is kept and compared are digests, every one of them at every try, in constant time; a credential that is
+//! wrong is never better off than one that is absent. Failed tries are counted by address, in one budget for HTTP and
+//! WebSocket, before their answer. It fails by saying why not ([`Login`]).
+
+pub mod address;
+
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::base::clock::Clock;
+use crate::base::limit::{Limiter, Verdict, address_key};
+use crate::base::live::Live;
+use crate::base::secret::Fingerprint;
+use crate::config::{Auth, AuthMode};
+use crate::domain::{Principal, Role};
+
+/// Failed tries that an address has in a window before its wrong credentials are answered with 429.
+pub const FAILURES_MAX: u32 = 10;
+/// That window.
+pub const FAILURES_WINDOW: Duration = Duration::from_secs(60);
+
+/// What a try to log in came to.
+#[derive(Clone, Debug)]
+pub enum Login {
+    /// Who it is.
+    Principal(Arc<Principal>),
+    /// No credential was given.
+    Missing,
+    /// The credential is wrong.
+    Wrong,
+    /// The credential is wrong, and so were too many before from this address.
+    TooMany(Verdict),
+}
+
+/// The authenticator; replaced tables take effect with the next request.
+#[derive(Debug)]
+pub struct Authenticator {
+    table: Live<Table>,
+    failures: Limiter,
+    clock: Clock,
+}
+
+#[derive(Debug)]
+struct Table {
+    mode: AuthMode,
+    entries: Vec<(Fingerprint, Arc<Principal>)>,
+    nobody: Arc<Principal>,
+}
+
+impl Table {
+    fn new(auth: &Auth) -> Self {
+        let entry = |id: &str, role, credential: Fingerprint| {
+            (credential, Arc::new(Principal { id: id.to_string(), role, email: None, credential: Some(credential) }))
+        };
+        let mut entries: Vec<_> = auth.token.iter().map(|t| entry("admin", Role::Admin, t.fingerprint())).collect();
+        entries.extend(auth.tokens.iter().map(|t| entry(&t.name, t.role, t.token.fingerprint())));
+        Table { mode: auth.mode, entries, nobody: Arc::new(admin("admin")) }
+    }
+
+    fn find(&self, credential: &str) -> Option<Arc<Principal>> {
+        let given = Fingerprint::of(credential);
+        // No early end: the time taken tells nothing about which entry was near.
+        self.entries.iter().fold(None, |found, (known, principal)| {
+            let same = known.matches(&given);
+            if same && found.is_none() { Some(principal.clone()) } else { found }
+        })
+    }
+}
+
+/// An admin without a credential: mode `none`, the local socket.
+pub fn admin(id: &str) -> Principal {
+    Principal { id: id.to_string(), role: Role::Admin, email: None, credential: None }
+}
+
+impl Authenticator {
+    /// An authenticator for that configuration.
+    pub fn new(auth: &Auth, clock: Clock) -> Self {
+        Authenticator { table: Live::new(Table::new(auth)), failures: Limiter::new(), clock }
+    }
+
+    /// Replaces the credentials.
+    pub fn replace(&self, auth: &Auth) {
+        self.table.set(Table::new(auth));
+    }
+
+    /// Who comes with that credential from that address. A wrong one is counted.
+    pub fn login(&self, credential: Option<&str>, from: IpAddr) -> Login {
+        let table = self.table.get();
+        if table.mode == AuthMode::None {
+            return Login::Principal(table.nobody.clone());
+        }
+        match credential {
+            None => Login::Missing,
+            Some(credential) => match table.find(credential) {
+                Some(principal) => Login::Principal(principal),
+                None => self.failed(from),
+            },
+        }
+    }
+
+    /// Who comes with that credential, where it decides nothing: a wrong one is neither counted nor refused.
+    pub fn recognise(&self, credential: Option<&str>) -> Option<Arc<Principal>> {
+        let table = self.table.get();
+        if table.mode == AuthMode::None {
+            return Some(table.nobody.clone());
+        }
+        credential.and_then(|c| table.find(c))
+    }
+
+    /// Counts a wrong credential of another kind (a channel's) from that address.
+    pub fn failed(&self, from: IpAddr) -> Login {
+        let verdict = self.failures.take(&address_key(from), FAILURES_MAX, FAILURES_WINDOW, self.clock.mono());
+        if verdict.allowed { Login::Wrong } else { Login::TooMany(verdict) }
+    }
+
+    /// Whether a principal's credential is still good: asked for open sockets after a change. One that came without a
+    /// credential is good as long as nobody is asked for one.
+    pub fn still_good(&self, principal: &Principal) -> bool {
+        let table = self.table.get();
+        match principal.credential {
+            None => table.mode == AuthMode::None,
+            Some(credential) => {
+                table.mode == AuthMode::None
+                    || table
+                        .entries
+                        .iter()
+                        .any(|(known, now)| known.matches(&credential) && now.id == principal.id && now.role == principal.role)
+            }
+        }
+    }
+
+    /// Forgets windows that are over.
+    pub fn sweep(&self) {
+        self.failures.sweep(self.clock.mono());
+    }
+}
+
+/// The bearer token of an `Authorization` header's value.
+pub fn bearer(value: &str) -> Option<&str> {
+    let (scheme, token) = value.split_once(' ')?;
+    scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::secret::Secret;
+    use crate::config::NamedToken;
+
+    const HOME: IpAddr = IpAddr::V4(std::net::Ipv4Addr::LOCALHOST);
+
+    fn auth() -> Auth {
+        let named = NamedToken { name: "panel".into(), role: Role::Operator, token: Secret::new("panel-token-0123456789") };
+        Auth { mode: AuthMode::Token, token: Some(Secret::new("admin-token-0123456789")), tokens: vec![named] }
+    }
+
+    fn name(login: Login) -> String {
+        match login {
+            Login::Principal(p) => format!("{} {}", p.id, p.role.as_str()),
+            Login::Missing => "missing".into(),
+            Login::Wrong => "wrong".into(),
+            Login::TooMany(_) => "too many".into(),
+        }
+    }
+
+    #[test]
+    fn credentials() {
+        let authenticator = Authenticator::new(&auth(), Clock::manual(0));
+        for (credential, expected) in [
+            (None, "missing"),
+            (Some("admin-token-0123456789"), "admin admin"),
+            (Some("panel-token-0123456789"), "panel operator"),
+            (Some(""), "wrong"),
+            (Some("admin-token-012345678"), "wrong"),
+            (Some("admin-token-0123456789 "), "wrong"),
+        ] {
+            assert_eq!(name(authenticator.login(credential, HOME)), expected, "{credential:?}");
+        }
+    }
+
+    #[test]
+    fn the_budget_of_wrong_tries_is_per_address_and_spares_the_right_token() {
+        let clock = Clock::manual(0);
+        let authenticator = Authenticator::new(&auth(), clock.clone());
+        let tries: Vec<_> = (0..12).map(|_| name(authenticator.login(Some("guess"), HOME))).collect();
+        assert_eq!(tries.iter().filter(|t| *t == "wrong").count(), 10);
+        assert_eq!(name(authenticator.login(Some("admin-token-0123456789"), HOME)), "admin admin");
+        assert_eq!(name(authenticator.login(Some("guess"), "127.0.0.2".parse().unwrap())), "wrong");
+        clock.advance(FAILURES_WINDOW);
+        assert_eq!(name(authenticator.login(Some("guess"), HOME)), "wrong");
+    }
+
+    #[test]
+    fn recognising_decides_and_counts_nothing() {
+        let authenticator = Authenticator::new(&auth(), Clock::manual(0));
+        for _ in 0..20 {
+            assert!(authenticator.recognise(Some("guess")).is_none());
+        }
+        assert_eq!(name(authenticator.login(Some("guess"), HOME)), "wrong");
+        assert_eq!(authenticator.recognise(Some("panel-token-0123456789")).unwrap().id, "panel");
+        authenticator.replace(&Auth { mode: AuthMode::None, token: None, tokens: vec![] });
+        assert_eq!(authenticator.recognise(None).unwrap().role, Role::Admin);
+    }
+
+    #[test]
+    fn a_revoked_or_changed_credential_is_no_longer_good() {
+        let authenticator = Authenticator::new(&auth(), Clock::manual(0));
+        let Login::Principal(panel) = authenticator.login(Some("panel-token-0123456789"), HOME) else { panic!() };
+        assert!(authenticator.still_good(&panel));
+        let mut lesser = auth();
+        lesser.tokens[0].role = Role::User;
+        authenticator.replace(&lesser);
+        assert!(!authenticator.still_good(&panel), "a lesser role means a new login");
+        authenticator.replace(&Auth { tokens: vec![], ..auth() });
+        assert!(!authenticator.still_good(&panel));
+        assert!(!authenticator.still_good(&admin("admin")), "nobody came in without a credential");
+    }
+
+    #[test]
+    fn bearer_values() {
+        for (value, token) in
+            [("Bearer abc", Some("abc")), ("bearer  abc ", Some("abc")), ("Basic abc", None), ("Bearer", None), ("", None)]
+        {
+            assert_eq!(bearer(value), token, "{value}");
+        }
+    }
+}
