@@ -22,3 +22,5 @@ pub mod store;
 pub mod net;
 
 pub mod auth;
+
+pub mod channel;

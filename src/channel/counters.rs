@@ -1,0 +1,92 @@
+//! A channel's record of itself: state, last error, counts.
+//!
+//! Invariant: a few counters and one text, whatever happens. Cannot fail.
+
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
+
+use crate::base::error::Error;
+use crate::channel::{ChannelState, ChannelStatus};
+
+/// The record. It outlives a reload of the configuration.
+#[derive(Debug)]
+pub struct Counters {
+    received: AtomicU64,
+    sent: AtomicU64,
+    failed: AtomicU64,
+    last_received_ms: AtomicI64,
+    last_sent_ms: AtomicI64,
+    state: Mutex<Held>,
+}
+
+#[derive(Debug)]
+struct Held {
+    state: ChannelState,
+    since_ms: i64,
+    last_error: Option<String>,
+}
+
+impl Counters {
+    /// An empty record in that state.
+    pub fn new(state: ChannelState, now_ms: i64) -> Self {
+        Counters {
+            received: AtomicU64::new(0),
+            sent: AtomicU64::new(0),
+            failed: AtomicU64::new(0),
+            last_received_ms: AtomicI64::new(0),
+            last_sent_ms: AtomicI64::new(0),
+            state: Mutex::new(Held { state, since_ms: now_ms, last_error: None }),
+        }
+    }
+
+    /// Sets the state and clears the last error.
+    pub fn set(&self, state: ChannelState, now_ms: i64) {
+        self.held(state, now_ms, None);
+    }
+
+    /// A message came in.
+    pub fn received(&self, now_ms: i64) {
+        self.received.fetch_add(1, Ordering::Relaxed);
+        self.last_received_ms.store(now_ms, Ordering::Relaxed);
+    }
+
+    /// A message was handed over: the channel works.
+    pub fn sent(&self, now_ms: i64) {
+        self.sent.fetch_add(1, Ordering::Relaxed);
+        self.last_sent_ms.store(now_ms, Ordering::Relaxed);
+        self.held(ChannelState::Connected, now_ms, None);
+    }
+
+    /// A try failed: the channel works in part at best.
+    pub fn failed(&self, error: &Error, now_ms: i64) {
+        self.failed.fetch_add(1, Ordering::Relaxed);
+        self.held(ChannelState::Degraded, now_ms, Some(error.to_string()));
+    }
+
+    fn held(&self, state: ChannelState, now_ms: i64, error: Option<String>) {
+        let mut held = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        if held.state != state {
+            held.since_ms = now_ms;
+        }
+        held.state = state;
+        held.last_error = error;
+    }
+
+    /// The record as operators see it.
+    pub fn status(&self, name: &str, kind: &'static str) -> ChannelStatus {
+        let held = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let time = |at: &AtomicI64| Some(at.load(Ordering::Relaxed)).filter(|ms| *ms > 0);
+        ChannelStatus {
+            name: name.to_string(),
+            kind,
+            state: held.state,
+            since_ms: held.since_ms,
+            last_error: held.last_error.clone(),
+            received: self.received.load(Ordering::Relaxed),
+            sent: self.sent.load(Ordering::Relaxed),
+            failed: self.failed.load(Ordering::Relaxed),
+            last_received_ms: time(&self.last_received_ms),
+            last_sent_ms: time(&self.last_sent_ms),
+        }
+    }
+}
