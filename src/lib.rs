@@ -24,3 +24,5 @@ pub mod net;
 pub mod auth;
 
 pub mod channel;
+
+pub mod agent;

@@ -1,0 +1,314 @@
+//! The provider against servers that answer in all the ways that real and broken ones do.
+#![allow(clippy::disallowed_methods)]
+
+use std::io::Write;
+use std::time::Instant;
+
+use super::*;
+use crate::agent::provider::{ChatMessage, ChatRole};
+use crate::config::ProviderKind;
+use crate::net::scripted::{EVENTS, Scripted, answer, hang, pause, reset};
+
+const KEY: &str = "sk-canary-0123456789";
+const SECOND: Duration = Duration::from_secs(1);
+const DEADLINE: Duration = Duration::from_millis(600);
+
+fn provider(peer: &Scripted, clock: &Clock) -> OpenAi {
+    let config = config::Provider {
+        kind: ProviderKind::OpenAi,
+        base_url: peer.url("/v1"),
+        api_key: Some(Secret::new(KEY)),
+        connect_timeout: SECOND,
+        first_byte_timeout: DEADLINE,
+        chunk_timeout: DEADLINE,
+    };
+    OpenAi::new(config, Arc::new(Client::new(2)), clock.clone(), 300 * SECOND)
+}
+
+fn ask(model: &str, clock: &Clock) -> Completion {
+    let messages = vec![ChatMessage { role: ChatRole::User, text: "hi".into() }];
+    Completion { model: model.into(), messages, max_output_tokens: Some(64), deadline: clock.mono() + 10 * SECOND }
+}
+
+fn complete(peer: &Scripted) -> (Result<Answer, Failure>, String) {
+    let (clock, mut streamed) = (Clock::system(), String::new());
+    let result = provider(peer, &clock).complete(&ask("m", &clock), &mut |d| streamed.push_str(d));
+    (result, streamed)
+}
+
+fn events(data: &[&str]) -> String {
+    EVENTS.to_string() + &data.iter().map(|d| format!("data: {d}\n\n")).collect::<String>()
+}
+
+fn delta(text: &str) -> String {
+    json!({"choices": [{"index": 0, "delta": {"content": text}, "finish_reason": null}]}).to_string()
+}
+
+const STOP: &str = r#"{"choices":[{"index":0,"delta":{},"finish_reason":"stop"}]}"#;
+const USAGE: &str = r#"{"model":"m-1","choices":[],"usage":{"prompt_tokens":7,"completion_tokens":2}}"#;
+const NULL: &str = r#"{"choices":[{"index":0,"delta":{"role":"assistant","content":null},"finish_reason":null}]}"#;
+
+#[track_caller]
+fn check_answer(head_and_body: impl Into<Vec<u8>>, text: &str, tokens: (u64, u64), finish: &str) {
+    let (result, streamed) = complete(&Scripted::says(head_and_body));
+    let answer = result.unwrap_or_else(|f| panic!("{}", f.error));
+    assert_eq!((answer.text.as_str(), streamed.as_str()), (text, text));
+    assert_eq!((answer.tokens_in, answer.tokens_out), tokens);
+    assert_eq!(answer.finish, finish);
+}
+
+#[test]
+fn answers_as_real_servers_give_them() {
+    let (a, b) = (delta("Hel"), delta("lo 🙂"));
+    check_answer(events(&[NULL, &a, &b, STOP, USAGE, "[DONE]"]), "Hello 🙂", (7, 2), "stop");
+    check_answer(events(&[&a, &b, STOP]), "Hello 🙂", (0, 0), "stop");
+    check_answer(events(&[&a, &b, "[DONE]"]), "Hello 🙂", (0, 0), "stop");
+    check_answer(events(&["", r#"{"choices":[]}"#, "{}", &a, STOP, "[DONE]", "not read"]), "Hel", (0, 0), "stop");
+    check_answer(events(&[&a, &STOP.replace("stop", "length"), "[DONE]"]), "Hel", (0, 0), "length");
+    check_answer(events(&[r#"{"error":null,"choices":[{"delta":{"content":"x"}}]}"#, "[DONE]"]), "x", (0, 0), "stop");
+    check_answer(events(&[r#"{"choices":[{"delta":{"content":"a\ud83d"}}]}"#, STOP]), "a\u{fffd}", (0, 0), "stop");
+    check_answer(
+        events(&[r#"{"choices":[{"delta":{"content":[{"type":"text","text":"p"},{"type":"x"}]}}]}"#, STOP]),
+        "p",
+        (0, 0),
+        "stop",
+    );
+    check_answer(EVENTS.to_string() + &format!(": ping\r\n\r\ndata: {a}\r\n\r\ndata: [DONE]"), "Hel", (0, 0), "stop");
+    check_answer(EVENTS.replace("event-stream", "plain") + &format!("data:{a}\r\rdata:{STOP}\r\r"), "Hel", (0, 0), "stop");
+    let whole = r#"{"model":"m","choices":[{"message":{"content":"Hello"},"finish_reason":"stop"}],"usage":{"prompt_tokens":3,"completion_tokens":1}}"#;
+    check_answer(answer("200 OK", "application/json", whole), "Hello", (3, 1), "stop");
+    check_answer(answer("200 OK", "text/event-stream", &format!("\n {whole}")), "Hello", (3, 1), "stop");
+}
+
+#[track_caller]
+fn check_failure(peer: Scripted, kind: ErrorKind, says: &str, streamed_before: &str) {
+    let begun = Instant::now();
+    let (result, streamed) = complete(&peer);
+    let failure = result.unwrap_err();
+    let shown = format!("{} {:?}", failure.error, failure.error);
+    assert_eq!(failure.error.kind, kind, "{shown}");
+    assert!(shown.contains(says) && !shown.contains("canary"), "{shown}");
+    assert_eq!((streamed.as_str(), failure.after_first_byte), (streamed_before, !streamed_before.is_empty()), "{shown}");
+    assert!(begun.elapsed() < 8 * SECOND, "{:?}", begun.elapsed());
+}
+
+#[test]
+fn answers_that_are_none() {
+    use ErrorKind::{Denied, Permanent, Throttled, Transient};
+    let a = delta("Hel");
+    for (text, kind, says, before) in [
+        (events(&[]), Transient, "without a word", ""),
+        (events(&[NULL]), Transient, "without a word", ""),
+        (events(&[&a]), Transient, "in the middle", "Hel"),
+        (events(&[&a, &a[..20]]), Transient, "broken", "Hel"),
+        (events(&["garbage"]), Transient, "broken", ""),
+        (events(&[STOP, "[DONE]"]), Transient, "is empty", ""),
+        (events(&["[DONE]"]), Transient, "is empty", ""),
+        (events(&[&delta(" \n"), STOP]), Transient, "is empty", " \n"),
+        (events(&[&STOP.replace("stop", "length")]), Permanent, "before its answer began", ""),
+        (events(&[&STOP.replace("stop", "tool_calls")]), Permanent, "not given", ""),
+        (events(&[&a, r#"{"error":{"message":"out of memory","code":500}}"#]), Transient, "out of memory", "Hel"),
+        (events(&[r#"{"error":{"message":"bad key sk-canary-0123456789","code":401}}"#]), Denied, "bad key ***", ""),
+        (EVENTS.to_string() + "event: error\ndata: boom\n\n", Transient, "boom", ""),
+        (answer("200 OK", "text/html", "<html>Welcome</html>"), Permanent, "web page", ""),
+        (answer("200 OK", "text/plain", "\n<!doctype html>"), Permanent, "web page", ""),
+        (answer("200 OK", "application/json", r#"{"models":[]}"#), Permanent, "no chat completion", ""),
+        (answer("200 OK", "application/json", r#"{"choices":[{"mess"#), Transient, "broken", ""),
+        (answer("200 OK", "application/json", r#"{"error":{"message":"overloaded"}}"#), Transient, "overloaded", ""),
+        (answer("500 Oops", "application/json", r#"{"error":{"message":"cuda"}}"#), Transient, "500: cuda", ""),
+        (answer("401 No", "application/json", r#"{"error":"sk-canary-0123456789?"}"#), Denied, "401: ***?", ""),
+        (
+            answer("429 Slow", "text/plain", "x").replace("\r\n\r\n", "\r\nRetry-After: 5\r\n\r\n"),
+            Throttled(Some(5 * SECOND)),
+            "429",
+            "",
+        ),
+        (EVENTS.to_string() + "data: " + &"x".repeat(2 << 20), Permanent, "beyond its bound", ""),
+    ] {
+        check_failure(Scripted::says(text), kind, says, before);
+    }
+}
+
+#[test]
+fn servers_that_break_off_or_fall_silent() {
+    let first = events(&[&delta("Hel")]);
+    let after = |end: fn(&mut std::net::TcpStream)| {
+        let first = first.clone();
+        Scripted::new(move |_, _, s| {
+            s.write_all(first.as_bytes()).unwrap();
+            pause(30);
+            end(s);
+            false
+        })
+    };
+    check_failure(after(|_| hang()), ErrorKind::Timeout, "fell silent", "Hel");
+    check_failure(after(|s| reset(s)), ErrorKind::Transient, "in the middle", "Hel");
+    check_failure(
+        Scripted::new(|_, _, _| {
+            hang();
+            false
+        }),
+        ErrorKind::Timeout,
+        "did not begin",
+        "",
+    );
+    check_failure(
+        Scripted::new(|_, _, s| {
+            s.write_all(EVENTS.as_bytes()).unwrap();
+            hang();
+            false
+        }),
+        ErrorKind::Timeout,
+        "fell silent",
+        "",
+    );
+    check_failure(Scripted::says(""), ErrorKind::Transient, "broke the connection off", "");
+}
+
+#[test]
+fn a_server_that_holds_the_line_after_a_whole_text_is_not_waited_for() {
+    let peer = Scripted::new(|_, _, s| {
+        s.write_all(events(&[&delta("Hello"), STOP]).as_bytes()).unwrap();
+        hang();
+        false
+    });
+    let begun = Instant::now();
+    assert_eq!(complete(&peer).0.unwrap().text, "Hello");
+    assert!(begun.elapsed() < 5 * SECOND);
+}
+
+#[test]
+fn the_turns_deadline_holds_against_drips() {
+    let drip = |step_ms| {
+        Scripted::new(move |_, _, s| {
+            s.write_all(EVENTS.as_bytes()).unwrap();
+            let text = events(&[&delta("x")]);
+            let mut text = text[EVENTS.len()..].bytes().cycle();
+            while s.write_all(&[text.next().unwrap()]).is_ok() {
+                pause(step_ms);
+            }
+            false
+        })
+    };
+    // By the machine's clock: one byte after the other, each within the chunk's deadline.
+    let clock = Clock::system();
+    let ask_ms = |ms| Completion { deadline: clock.mono() + Duration::from_millis(ms), ..ask("m", &clock) };
+    let begun = Instant::now();
+    let failure = provider(&drip(20), &clock).complete(&ask_ms(400), &mut |_| {}).unwrap_err();
+    assert_eq!(failure.error.kind, ErrorKind::Timeout);
+    assert!(begun.elapsed() < 5 * SECOND, "{:?}", begun.elapsed());
+    // By the turn's clock, between two chunks.
+    let clock = Clock::manual(0);
+    let failure = provider(&drip(0), &clock).complete(&ask("m", &clock), &mut |_| clock.advance(6 * SECOND)).unwrap_err();
+    assert_eq!((failure.error.kind, failure.after_first_byte), (ErrorKind::Timeout, true), "{}", failure.error);
+    // Over before it begins: nothing is sent.
+    let peer = drip(0);
+    let late = Completion { deadline: Duration::ZERO, ..ask("m", &clock) };
+    assert_eq!(provider(&peer, &clock).complete(&late, &mut |_| {}).unwrap_err().error.kind, ErrorKind::Timeout);
+    assert_eq!(peer.connections(), 0);
+}
+
+#[test]
+fn characters_are_never_split() {
+    let peer = Scripted::new(|_, _, s| {
+        for byte in events(&[&delta("你好"), &delta("🙂"), STOP, "[DONE]"]).bytes() {
+            s.write_all(&[byte]).unwrap();
+        }
+        false
+    });
+    let (clock, mut deltas) = (Clock::system(), Vec::new());
+    provider(&peer, &clock).complete(&ask("m", &clock), &mut |d| deltas.push(d.to_string())).unwrap();
+    assert_eq!(deltas, ["你好", "🙂"]);
+}
+
+#[test]
+fn what_is_sent() {
+    let peer = Scripted::new(|_, _, s| {
+        let chunk = |t: String| format!("{:x}\r\n{t}\r\n", t.len());
+        let head = "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n";
+        let body = events(&[&delta("ok"), STOP, "[DONE]"])[EVENTS.len()..].to_string();
+        s.write_all(format!("{head}{}0\r\n\r\n", chunk(body)).as_bytes()).unwrap();
+        true
+    });
+    let clock = Clock::system();
+    let provider = provider(&peer, &clock);
+    for _ in 0..3 {
+        provider.complete(&ask("m", &clock), &mut |_| {}).unwrap();
+    }
+    let seen = &peer.seen()[0];
+    assert_eq!(seen.line, "POST /v1/chat/completions HTTP/1.1");
+    assert_eq!(seen.header("authorization"), Some(format!("Bearer {KEY}").as_str()));
+    let body = json!({"model": "m", "messages": [{"role": "user", "content": "hi"}], "stream": true,
+        "stream_options": {"include_usage": true}, "max_tokens": 64});
+    assert_eq!(seen.json(), body);
+    assert_eq!((peer.connections(), peer.seen().len()), (1, 3), "the connection is used again");
+}
+
+#[test]
+fn fields_that_a_server_does_not_know_are_left_out_from_then_on() {
+    let peer = Scripted::new(|_, seen, s| {
+        let refused =
+            |what: &str| answer("400 Bad Request", "application/json", &json!({"error": {"message": what}}).to_string());
+        let text = if seen.body.contains("stream_options") {
+            refused("Unknown field stream_options")
+        } else if seen.body.contains("\"max_tokens\"") {
+            refused("Use 'max_completion_tokens' instead of 'max_tokens'")
+        } else {
+            answer("200 OK", "application/json", r#"{"choices":[{"message":{"content":"ok"}}]}"#)
+        };
+        s.write_all(text.as_bytes()).unwrap();
+        true
+    });
+    let clock = Clock::system();
+    let provider = provider(&peer, &clock);
+    for requests in [3, 4] {
+        assert_eq!(provider.complete(&ask("m", &clock), &mut |_| {}).unwrap().text, "ok");
+        assert_eq!(peer.seen().len(), requests);
+    }
+    let stubborn = Scripted::says(answer("400 Bad", "text/plain", "stream_options max_completion_tokens"));
+    check_failure(stubborn, ErrorKind::Permanent, "400", "");
+}
+
+#[test]
+fn a_redirect_gets_no_key() {
+    let canary = Scripted::says(answer("200 OK", "text/plain", "stolen"));
+    let text = format!("HTTP/1.1 307 Moved\r\nLocation: {}\r\nContent-Length: 0\r\n\r\n", canary.url("/v1"));
+    check_failure(Scripted::says(text), ErrorKind::Permanent, "never followed", "");
+    assert_eq!(canary.connections(), 0);
+}
+
+#[test]
+fn auto_is_the_servers_first_model_asked_for_once_in_a_while() {
+    let peer = Scripted::new(|_, seen, s| {
+        let text = if seen.line.starts_with("GET /v1/models ") {
+            answer("200 OK", "application/json", r#"{"object":"list","data":[{"id":"first"},{"id":"second"},{}]}"#)
+        } else if seen.json()["model"] == "first" {
+            answer("200 OK", "application/json", r#"{"choices":[{"message":{"content":"ok"}}]}"#)
+        } else {
+            answer("404 Not Found", "text/plain", "no such model")
+        };
+        s.write_all(text.as_bytes()).unwrap();
+        true
+    });
+    let clock = Clock::manual(0);
+    let provider = provider(&peer, &clock);
+    assert_eq!(provider.models().unwrap(), ["first", "second"]);
+    for (advance_s, requests) in [(0, 3), (1, 4), (300, 6)] {
+        clock.advance(advance_s * SECOND);
+        assert_eq!(provider.complete(&ask("auto", &clock), &mut |_| {}).unwrap().model, "first");
+        assert_eq!(peer.seen().len(), requests, "after {advance_s} s");
+    }
+    // A refusal makes it ask anew: the server may have been given another model.
+    assert!(provider.complete(&ask("gone", &clock), &mut |_| {}).is_err());
+    provider.complete(&ask("auto", &clock), &mut |_| {}).unwrap();
+    assert_eq!(peer.seen().len(), 9);
+}
+
+#[test]
+fn lists_of_models_that_are_none() {
+    for (body, says) in [("[]", "no list"), ("<html>", "no list"), (r#"{"data":7}"#, "no list"), (r#"{"data":[]}"#, "no model")] {
+        let (peer, clock) = (Scripted::says(answer("200 OK", "application/json", body)), Clock::system());
+        let error = provider(&peer, &clock).complete(&ask("auto", &clock), &mut |_| {}).unwrap_err().error;
+        assert!(error.kind == ErrorKind::Permanent && error.text.contains(says), "{body}: {error}");
+    }
+}
