@@ -26,3 +26,5 @@ pub mod auth;
 pub mod channel;
 
 pub mod agent;
+
+pub mod flow;

@@ -1,0 +1,60 @@
+//! The heartbeat: every `gateway.heartbeat.interval` a look at channels, agents and their providers, memory, the store and the workers' progress.
+//!
+//! Invariant: a look never waits for a channel; a reconnect is asked for, not done here. What it finds is logged once per
+//! change and shown by `/ready`.
+
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use serde_json::json;
+
+use crate::agent::AgentState;
+use crate::channel::ChannelState;
+use crate::flow::Flow;
+use crate::telemetry::process::Process;
+
+/// A turn that runs longer than this beyond its own deadline is told of.
+const STUCK: Duration = Duration::from_secs(330);
+
+/// One look.
+pub fn beat(flow: &Flow) {
+    for (name, channel) in flow.channels.get().all() {
+        let status = channel.status();
+        if matches!(status.state, ChannelState::Degraded) {
+            log::warn!(channel = name; "channel {name} is degraded, reconnecting: {}", status.last_error.unwrap_or_default());
+            flow.hub.event("channel.degraded", json!({"channel": name}));
+            channel.reconnect();
+        }
+    }
+    for agent in flow.agents.get().statuses() {
+        if agent.state == AgentState::Failing {
+            let why = agent.last_error.unwrap_or_default();
+            log::warn!(agent = agent.name.as_str(), provider = agent.provider.as_str(); "agent {} is failing: {why}", agent.name);
+        }
+    }
+    memory(flow);
+    if flow.store.health(false).is_err() && flow.store.health(true).is_ok() {
+        log::info!("the store can write again");
+        flow.nudge_turns();
+        flow.nudge_deliveries();
+    }
+    let now_ms = flow.clock.mono().as_millis() as u64;
+    for (i, since) in flow.busy_since.iter().enumerate() {
+        let since = since.load(Ordering::Relaxed);
+        if since > 0 && now_ms.saturating_sub(since) > STUCK.as_millis() as u64 {
+            log::warn!("turn worker {i} has worked at one turn for {} s", now_ms.saturating_sub(since) / 1000);
+        }
+    }
+}
+
+fn memory(flow: &Flow) {
+    let (rss, max) = (Process::read().resident_bytes.unwrap_or(0), flow.settings.get().max_memory);
+    let over = rss > max;
+    if over != flow.overloaded.swap(over, Ordering::Relaxed) {
+        if over {
+            log::warn!(rss, max; "memory is over gateway.limits.maxMemory: new messages are refused until it is below");
+        } else {
+            log::info!(rss, max; "memory is below gateway.limits.maxMemory again");
+        }
+    }
+}

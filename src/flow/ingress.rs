@@ -1,0 +1,110 @@
+//! What comes in: an arrival becomes a durable inbox row, or its sender is told why not.
+//!
+//! Invariant: nothing is acknowledged before the store's commit. The caller has checked the sender's credential and rate; here
+//! the way is decided (user, agent) and the row written. Fails with [`Refused`], and nothing was taken then.
+
+use std::sync::Arc;
+
+use serde_json::Value;
+
+use crate::base::ids::new_id;
+use crate::domain::{Accepted, NewInbound};
+use crate::flow::Flow;
+use crate::store::StoreError;
+use crate::telemetry::metrics::Intake;
+
+/// A message at the door of the flow.
+#[derive(Clone, Debug, Default)]
+pub struct Arrival {
+    /// The channel.
+    pub channel: String,
+    /// The sender in the channel's own terms.
+    pub peer: String,
+    /// The canonical user, where it is known already (a principal); else `users` decides.
+    pub user_id: Option<String>,
+    /// The channel's conversation.
+    pub conversation: Option<String>,
+    /// The sender's id for the message.
+    pub external_id: Option<String>,
+    /// What was written.
+    pub text: String,
+    /// What the sender attached.
+    pub metadata: Option<Value>,
+    /// The agent that the sender asked for, where the channel lets them.
+    pub agent: Option<String>,
+}
+
+/// Why a message was not taken.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Refused {
+    /// The gateway drains or is over its memory: 503.
+    Unavailable(&'static str),
+    /// No agent of that name, or none is bound.
+    NoAgent(String),
+    /// The store's answer.
+    Store(StoreError),
+}
+
+impl Flow {
+    /// Takes a message. `parked` is called with its id before anything is written, so that somebody can wait for it; `done`
+    /// once, after the commit or with the refusal, on whatever thread that is: it must not block.
+    pub fn accept(
+        self: &Arc<Self>,
+        arrival: Arrival,
+        parked: impl FnOnce(&str),
+        done: impl FnOnce(Result<Accepted, Refused>) + Send + 'static,
+    ) {
+        if self.is_draining() {
+            return done(Err(Refused::Unavailable("the gateway is stopping")));
+        }
+        if self.is_overloaded() {
+            return done(Err(Refused::Unavailable("the gateway is out of its memory")));
+        }
+        let settings = self.settings.get();
+        let user_id = arrival.user_id.unwrap_or_else(|| settings.routes.user(&arrival.channel, &arrival.peer));
+        let agent = match arrival.agent {
+            Some(agent) => agent,
+            None => match settings.routes.agent(&arrival.channel, &user_id) {
+                Some(agent) => agent.to_string(),
+                None => return done(Err(Refused::NoAgent(format!("no agent is bound to channel {}", arrival.channel)))),
+            },
+        };
+        if !self.agents.get().has(&agent) {
+            return done(Err(Refused::NoAgent(format!("there is no agent {agent}"))));
+        }
+        let now_ms = self.clock.unix_ms();
+        let id = new_id("msg", now_ms);
+        parked(&id);
+        let channel = arrival.channel.clone();
+        let message = NewInbound {
+            id,
+            channel: arrival.channel,
+            user_id,
+            peer: arrival.peer,
+            conversation: arrival.conversation,
+            external_id: arrival.external_id,
+            agent,
+            text: arrival.text,
+            metadata: arrival.metadata,
+            received_ms: now_ms,
+        };
+        let flow = self.clone();
+        self.store.accept(
+            message,
+            Box::new(move |result| {
+                match &result {
+                    Ok(accepted) if !accepted.duplicate => {
+                        flow.nudge_turns();
+                        flow.metrics.message(&channel, Intake::Accepted);
+                        if let Some(channel) = flow.channels.get().get(&channel) {
+                            channel.note_received();
+                        }
+                    }
+                    Ok(_) => flow.metrics.message(&channel, Intake::Duplicate),
+                    Err(_) => flow.metrics.message(&channel, Intake::Rejected),
+                }
+                flow.answer(Box::new(move || done(result.map_err(Refused::Store))));
+            }),
+        );
+    }
+}

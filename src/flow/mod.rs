@@ -1,0 +1,287 @@
+//! The way of a message: ingress → inbox → a turn → outbox → a delivery, and the timer that keeps all of it moving.
+//!
+//! Invariant: what lasts is in the store; the queues here carry nudges alone, bounded, and a lost one costs one poll
+//! interval. A panic in a turn or a delivery is one failure of that turn or delivery. Fails by telling: a message that can't
+//! be handled ends as `failed`, one that can't be delivered as a dead letter.
+
+pub mod delivery;
+pub mod frames;
+pub mod heartbeat;
+pub mod hub;
+pub mod ingress;
+pub mod outbound;
+pub mod route;
+pub mod timer;
+pub mod turns;
+pub mod waiters;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::time::Duration;
+
+use crossbeam_channel::{Receiver, Sender};
+
+use crate::agent::Agents;
+use crate::base::backoff::Retry;
+use crate::base::clock::Clock;
+use crate::base::error::Error;
+use crate::base::limit::{Limiter, Verdict};
+use crate::base::live::Live;
+use crate::base::stop::Stop;
+use crate::base::threads::{STACK, Threads};
+use crate::channel::registry::Registry;
+use crate::config::{Config, RateLimit};
+use crate::flow::hub::Hub;
+use crate::flow::route::Routes;
+use crate::flow::waiters::Waiters;
+use crate::net::client::Client;
+use crate::store::Store;
+use crate::telemetry::metrics::Metrics;
+
+/// A worker that finds nothing looks again after this, whatever nudges were lost.
+pub const POLL: Duration = Duration::from_secs(30);
+/// Pause before a worker asks a store again that just refused.
+const STORE_PAUSE: Duration = Duration::from_millis(250);
+
+/// Work for the errands' thread; see [`Flow::errand`].
+pub type Errand = Box<dyn FnOnce() + Send>;
+
+/// What of the configuration the flow goes by.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Who is who and which agent answers.
+    pub routes: Routes,
+    /// `gateway.rateLimit`.
+    pub rate_limit: Option<RateLimit>,
+    /// `gateway.retry`, for turns and deliveries.
+    pub retry: Retry,
+    /// `gateway.heartbeat.interval`.
+    pub heartbeat: Duration,
+    /// `gateway.limits.maxMemory`.
+    pub max_memory: u64,
+}
+
+impl Settings {
+    /// The settings of a configuration.
+    pub fn new(config: &Config) -> Self {
+        Settings {
+            routes: Routes::new(&config.bindings, &config.users),
+            rate_limit: config.gateway.rate_limit,
+            retry: config.gateway.retry,
+            heartbeat: config.gateway.heartbeat,
+            max_memory: config.gateway.limits.max_memory,
+        }
+    }
+}
+
+/// All that the way of a message needs; shared by the workers and by the API.
+pub struct Flow {
+    /// What lasts.
+    pub store: Arc<dyn Store>,
+    /// Time.
+    pub clock: Clock,
+    /// Counts.
+    pub metrics: Arc<Metrics>,
+    /// The settings, replaced by a reload.
+    pub settings: Live<Settings>,
+    /// The channels, replaced by a reload.
+    pub channels: Live<Registry>,
+    /// The agents, replaced by a reload.
+    pub agents: Live<Agents>,
+    /// HTTP out to providers. Interrupting it cuts turns short and leaves deliveries alone.
+    pub client: Arc<Client>,
+    /// HTTP out to reply addresses.
+    pub delivery_client: Arc<Client>,
+    /// The threads, for the panics that are caught in turns and deliveries.
+    pub threads: Threads,
+    /// Who is connected to the WebSocket chat.
+    pub hub: Hub,
+    /// Who waits for a reply.
+    pub waiters: Waiters,
+    rate: Limiter,
+    turn_nudge: (Sender<()>, Receiver<()>),
+    delivery_nudge: (Sender<()>, Receiver<()>),
+    timer_nudge: (Sender<()>, Receiver<()>),
+    /// Short work with the store for threads that have no stack to spare for it.
+    errands: (Sender<Errand>, Receiver<Errand>),
+    /// What a commit has settled and its senders are to be told: the writer goes on with the next commit meanwhile.
+    answers: (Sender<Errand>, Receiver<Errand>),
+    /// Set when no new message is to be taken.
+    draining: AtomicBool,
+    /// Set while the process holds more memory than it may.
+    overloaded: AtomicBool,
+    /// Per turn worker: when it took what it works at (`Clock::mono` in ms + 1), or 0.
+    busy_since: Vec<AtomicU64>,
+    /// Deliveries between their claim and their record.
+    sending: AtomicUsize,
+}
+
+/// What a flow is built from.
+pub struct Parts {
+    /// What lasts.
+    pub store: Arc<dyn Store>,
+    /// Time.
+    pub clock: Clock,
+    /// Counts.
+    pub metrics: Arc<Metrics>,
+    /// The channels.
+    pub channels: Registry,
+    /// The agents.
+    pub agents: Agents,
+    /// HTTP out to providers.
+    pub client: Arc<Client>,
+    /// HTTP out to reply addresses.
+    pub delivery_client: Arc<Client>,
+    /// The threads.
+    pub threads: Threads,
+}
+
+impl Flow {
+    /// Puts the parts together; nothing runs yet.
+    pub fn new(parts: Parts, config: &Config) -> Self {
+        let workers = config.gateway.workers;
+        Flow {
+            store: parts.store,
+            clock: parts.clock,
+            metrics: parts.metrics,
+            settings: Live::new(Settings::new(config)),
+            channels: Live::new(parts.channels),
+            agents: Live::new(parts.agents),
+            client: parts.client,
+            delivery_client: parts.delivery_client,
+            threads: parts.threads,
+            hub: Hub::new(),
+            waiters: Waiters::new(),
+            rate: Limiter::new(),
+            turn_nudge: crossbeam_channel::bounded(workers.turns),
+            delivery_nudge: crossbeam_channel::bounded(workers.deliveries),
+            timer_nudge: crossbeam_channel::bounded(1),
+            errands: crossbeam_channel::bounded(1024),
+            answers: crossbeam_channel::bounded(1024),
+            draining: AtomicBool::new(false),
+            overloaded: AtomicBool::new(false),
+            busy_since: (0..workers.turns).map(|_| AtomicU64::new(0)).collect(),
+            sending: AtomicUsize::new(0),
+        }
+    }
+
+    /// Starts the workers and the timer. `turns_end` and `deliveries_end` ask the workers to end after what they have in hand;
+    /// `stop` ends the timer.
+    ///
+    /// # Errors
+    /// Where the system refuses a thread.
+    pub fn start(
+        self: &Arc<Self>,
+        deliveries: usize,
+        threads: &Threads,
+        turns_end: &Stop,
+        deliveries_end: &Stop,
+        stop: &Stop,
+    ) -> Result<(), Error> {
+        for i in 0..self.busy_since.len() {
+            let (flow, end) = (self.clone(), turns_end.clone());
+            threads.spawn(&format!("turn-{i}"), STACK * 2, turns_end, move || turns::work(&flow, i, &end))?;
+        }
+        for i in 0..deliveries {
+            let (flow, end) = (self.clone(), deliveries_end.clone());
+            threads.spawn(&format!("deliver-{i}"), STACK * 2, deliveries_end, move || delivery::work(&flow, &end))?;
+        }
+        for (name, queue) in [("errands", &self.errands.1), ("answers", &self.answers.1)] {
+            let (queue, end) = (queue.clone(), stop.clone());
+            threads.spawn(name, STACK, stop, move || run_errands(&queue, &end))?;
+        }
+        let (flow, end) = (self.clone(), stop.clone());
+        threads.spawn("timer", STACK, stop, move || timer::run(&flow, &end))
+    }
+
+    /// Takes no new message from now on.
+    pub fn drain(&self) {
+        self.draining.store(true, Ordering::SeqCst);
+    }
+
+    /// Whether new messages are refused because the gateway drains.
+    pub fn is_draining(&self) -> bool {
+        self.draining.load(Ordering::SeqCst)
+    }
+
+    /// Whether the process holds more memory than it may.
+    pub fn is_overloaded(&self) -> bool {
+        self.overloaded.load(Ordering::Relaxed)
+    }
+
+    /// Deliveries between their claim and their record.
+    pub fn sending(&self) -> usize {
+        self.sending.load(Ordering::SeqCst)
+    }
+
+    /// Wakes a turn worker. A full queue means that all of them are awake.
+    pub fn nudge_turns(&self) {
+        let _ = self.turn_nudge.0.try_send(());
+    }
+
+    /// Wakes a delivery worker.
+    pub fn nudge_deliveries(&self) {
+        let _ = self.delivery_nudge.0.try_send(());
+    }
+
+    /// Wakes the timer, so that it looks at its deadlines anew.
+    pub fn nudge_timer(&self) {
+        let _ = self.timer_nudge.0.try_send(());
+    }
+
+    /// Lets the errands' thread do a short work with the store, for threads that must not wait for it or have no stack to spare: a
+    /// WebSocket's thread keeps every page of stack that it ever touched, and SQLite touches many. Given back where too many
+    /// wait.
+    ///
+    /// # Errors
+    /// The work, not done.
+    pub fn errand(&self, work: Errand) -> Result<(), Errand> {
+        self.errands.0.try_send(work).map_err(crossbeam_channel::TrySendError::into_inner)
+    }
+
+    /// Lets the answers' thread tell a sender; done here where too many wait to be told.
+    fn answer(&self, tell: Errand) {
+        if let Err(refused) = self.answers.0.try_send(tell) {
+            refused.into_inner()();
+        }
+    }
+
+    /// Looks whether a message is ended already, for those who wait for it. Where too many such wait, they wait on.
+    pub fn look_up_reply(self: &Arc<Self>, message_id: &str) {
+        let (flow, id) = (self.clone(), message_id.to_string());
+        let _ = self.errand(Box::new(move || turns::look_up(&flow, &id)));
+    }
+
+    /// Counts one request of `key`; the verdict where it is one too many.
+    pub fn over_rate(&self, key: &str) -> Option<Verdict> {
+        let limit = self.settings.get().rate_limit?;
+        let key = if limit.per_user { key } else { "all" };
+        let verdict = self.rate.take(key, limit.max_requests, limit.window, self.clock.mono());
+        if verdict.allowed {
+            return None;
+        }
+        self.metrics.rate_limited();
+        Some(verdict)
+    }
+}
+
+/// Waits for a nudge, a stop or `timeout`; true when it is time to end.
+fn idle(nudge: &Receiver<()>, stop: &Stop, timeout: Duration) -> bool {
+    crossbeam_channel::select! {
+        recv(nudge) -> _ => false,
+        recv(stop.receiver()) -> _ => true,
+        default(timeout) => false,
+    }
+}
+
+fn run_errands(errands: &Receiver<Errand>, stop: &Stop) {
+    loop {
+        crossbeam_channel::select! {
+            recv(errands) -> errand => match errand {
+                Ok(errand) => errand(),
+                Err(_) => return,
+            },
+            recv(stop.receiver()) -> _ => return,
+        }
+    }
+}

@@ -1,0 +1,60 @@
+//! The timer thread: callers whose wait is over, the heartbeat, windows that ended, retention.
+//!
+//! Invariant: it sleeps until the next deadline that exists; nothing here blocks for longer than one read or write of the
+//! store. A panic in one pass is caught by the thread's owner and the next pass goes on.
+
+use std::time::Duration;
+
+use crate::base::stop::Stop;
+use crate::domain::WEBSOCKET_CHANNEL;
+use crate::flow::hub::Repeat;
+use crate::flow::{Flow, heartbeat, idle};
+
+/// How often windows that ended are forgotten.
+const SWEEP: Duration = Duration::from_secs(60);
+/// How often retention runs.
+const PRUNE: Duration = Duration::from_secs(3600);
+/// How long deduplication and settled rows are kept: over the 7 days of the promise.
+const KEEP: Duration = Duration::from_secs(8 * 24 * 3600);
+
+/// Runs until `stop` is set.
+pub fn run(flow: &Flow, stop: &Stop) {
+    let start = flow.clock.mono();
+    let (mut beat, mut sweep, mut prune) = (start + flow.settings.get().heartbeat, start + SWEEP, start + PRUNE);
+    loop {
+        let now = flow.clock.mono();
+        let waiting = flow.waiters.expire(now);
+        let (due, repeat) = flow.hub.due_repeats(now);
+        due.iter().for_each(|r| send_again(flow, r));
+        if now >= beat {
+            heartbeat::beat(flow);
+            beat = now + flow.settings.get().heartbeat;
+        }
+        if now >= sweep {
+            flow.rate.sweep(now);
+            sweep = now + SWEEP;
+        }
+        if now >= prune {
+            match flow.store.prune(KEEP) {
+                Ok(0) => {}
+                Ok(rows) => log::info!("retention removed {rows} rows"),
+                Err(e) => log::warn!("retention: {e}"),
+            }
+            prune = now + PRUNE;
+        }
+        beat = beat.min(now + flow.settings.get().heartbeat); // a reload may have shortened it
+        let next = [Some(beat), Some(sweep), Some(prune), waiting, repeat].into_iter().flatten().min().unwrap_or(beat);
+        if idle(&flow.timer_nudge.1, stop, next.saturating_sub(flow.clock.mono())) {
+            return;
+        }
+    }
+}
+
+/// Sends a connection what is still without a receipt.
+fn send_again(flow: &Flow, repeat: &Repeat) {
+    let user = &repeat.client.principal().id;
+    match flow.store.unacknowledged(WEBSOCKET_CHANNEL, user, 500) {
+        Ok(waiting) => waiting.iter().filter(|d| repeat.ids.contains(&d.id)).for_each(|d| repeat.client.push(d)),
+        Err(e) => log::warn!("messages without a receipt could not be read: {e}; they come at the next connection"),
+    }
+}
