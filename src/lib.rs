@@ -28,3 +28,7 @@ pub mod channel;
 pub mod agent;
 
 pub mod flow;
+
+pub mod api;
+
+pub mod console;

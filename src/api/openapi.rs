@@ -1,0 +1,170 @@
+//! `/openapi.json`, made from the route table.
+//!
+//! Invariant: a route that is served is described, with its roles, its parameters and its errors; nothing else is.
+
+use serde_json::{Map, Value, json};
+
+use crate::api::routes::{Access, ROUTES, Route};
+
+/// The document.
+pub fn document() -> Value {
+    let mut paths = Map::new();
+    for route in ROUTES {
+        let path: Vec<_> =
+            route.path.split('/').map(|s| s.strip_prefix(':').map_or(s.to_string(), |n| format!("{{{n}}}"))).collect();
+        let entry = paths.entry(path.join("/")).or_insert_with(|| json!({}));
+        entry[route.method.to_ascii_lowercase()] = operation(route);
+    }
+    json!({
+        "openapi": "3.1.0",
+        "info": {
+            "title": "gatelet",
+            "version": env!("CARGO_PKG_VERSION"),
+            "description": "A gateway between the places where people write and the AI agents that answer them.",
+            "license": {"name": "MIT OR Apache-2.0", "identifier": "MIT OR Apache-2.0"},
+        },
+        "paths": paths,
+        "components": {
+            "securitySchemes": {"token": {"type": "http", "scheme": "bearer"}},
+            "schemas": schemas(),
+        },
+    })
+}
+
+fn operation(route: &Route) -> Value {
+    let mut parameters: Vec<_> = route
+        .path
+        .split('/')
+        .filter_map(|s| s.strip_prefix(':'))
+        .map(|name| json!({"name": name, "in": "path", "required": true, "schema": {"type": "string", "minLength": 1, "maxLength": 256}}))
+        .collect();
+    for name in route.query {
+        let schema = match *name {
+            "limit" => json!({"type": "integer", "minimum": 1, "maximum": 500}),
+            "wait" => json!({"type": "integer", "minimum": 0}),
+            _ => json!({"type": "string"}),
+        };
+        parameters.push(json!({"name": name, "in": "query", "required": false, "schema": schema}));
+    }
+    let id: Vec<_> = route.path.split(['/', ':']).filter(|s| !s.is_empty()).collect();
+    let mut operation = json!({
+        "operationId": format!("{}_{}", route.method.to_ascii_lowercase(), id.join("_").replace('.', "_")),
+        "summary": route.summary,
+        "parameters": parameters,
+        "responses": responses(route),
+    });
+    operation["security"] = match route.access {
+        Access::Public => json!([]),
+        _ => json!([{"token": []}]),
+    };
+    operation["x-role"] = match route.access {
+        Access::Public => json!("public"),
+        Access::Channel => json!("channel"),
+        Access::Owner => json!("user"),
+        Access::Role(role) => json!(role),
+    };
+    if route.body {
+        let schema = json!({"$ref": format!("#/components/schemas/{}", route.schemas.0)});
+        operation["requestBody"] = json!({"required": true, "content": {"application/json": {"schema": schema}}});
+    }
+    operation
+}
+
+fn responses(route: &Route) -> Value {
+    let mut responses = Map::new();
+    let content = |kind: &str, schema: Value| json!({kind: {"schema": schema}});
+    let reference = json!({"$ref": format!("#/components/schemas/{}", route.schemas.1)});
+    let ok = match (route.path, route.method) {
+        ("/", _) => json!({"description": "The page", "content": content("text/html", json!({"type": "string"}))}),
+        ("/metrics", _) => json!({"description": "Metrics", "content": content("text/plain", json!({"type": "string"}))}),
+        _ => json!({"description": "Done", "content": content("application/json", reference.clone())}),
+    };
+    let statuses: &[&str] = match (route.path, route.method) {
+        ("/ws", _) => &[],
+        ("/webhook/:channel", _) => &["200", "202"],
+        ("/api/message", _) | ("/api/channels/:name/reconnect", _) => &["202"],
+        (_, "DELETE") => &["204"],
+        _ => &["200"],
+    };
+    for status in statuses {
+        responses.insert(status.to_string(), if *status == "204" { json!({"description": "Done"}) } else { ok.clone() });
+    }
+    if route.path == "/ready" {
+        responses.insert("503".into(), json!({"description": "Not ready", "content": content("application/json", reference)}));
+    }
+    if route.path == "/ws" {
+        responses.insert("101".into(), json!({"description": "The WebSocket is open"}));
+    }
+    let problem =
+        json!({"description": "An error", "content": content("application/json", json!({"$ref": "#/components/schemas/Error"}))});
+    responses.insert("default".into(), problem);
+    Value::Object(responses)
+}
+
+fn object(required: &[&str], properties: Value) -> Value {
+    json!({"type": "object", "required": required, "properties": properties})
+}
+
+fn list(name: &str, item: Value) -> Value {
+    object(&[name, "next"], json!({name: {"type": "array", "items": item}, "next": {"type": ["string", "null"]}}))
+}
+
+fn schemas() -> Value {
+    let text = json!({"type": "string"});
+    let any = json!({"type": "object"});
+    let id = json!({"type": "string", "minLength": 1, "maxLength": 256});
+    json!({
+        "Object": any,
+        "Error": object(&["status", "code", "message", "requestId"], json!({
+            "status": {"type": "integer"}, "code": text, "message": text, "requestId": text,
+            "errors": {"type": "array", "items": object(&["path", "message"], json!({"path": text, "message": text}))},
+        })),
+        "Health": object(&["status", "version"], json!({"status": {"const": "ok"}, "version": text})),
+        "Ready": object(&["status"], json!({"status": {"enum": ["ready", "degraded", "draining", "unavailable"]}, "checks": any})),
+        "WebhookMessage": object(&["message", "userId"], json!({
+            "message": {"type": "string", "minLength": 1}, "userId": id, "messageId": id, "conversationId": id, "metadata": any,
+        })),
+        "Taken": object(&["id", "sessionId", "status"], json!({
+            "id": text, "sessionId": text, "status": {"enum": ["accepted", "duplicate"]}, "reply": text,
+        })),
+        "Announcement": object(&["userId", "message"], json!({
+            "userId": id, "message": {"type": "string", "minLength": 1}, "channel": text, "idempotencyKey": id,
+        })),
+        "Announced": object(&["id", "deliveries"], json!({"id": text, "deliveries": {"type": "array", "items": any}})),
+        "Message": object(&["id", "state", "userId", "sessionId", "message"], json!({
+            "id": text, "state": {"enum": ["queued", "running", "waiting_approval", "answered", "failed", "cancelled"]},
+            "userId": text, "sessionId": text, "message": text, "reply": text, "error": text,
+            "deliveries": {"type": "array", "items": {"$ref": "#/components/schemas/Delivery"}}, "timeline": {"type": "array", "items": any},
+        })),
+        "Messages": list("messages", json!({"$ref": "#/components/schemas/Message"})),
+        "Delivery": object(&["id", "state", "channel", "userId"], json!({
+            "id": text, "state": {"enum": ["pending", "sending", "sent", "dead", "unknown"]}, "channel": text, "userId": text,
+            "attempts": {"type": "integer"}, "lastError": text,
+        })),
+        "Outbox": list("outbox", json!({"$ref": "#/components/schemas/Delivery"})),
+        "Sessions": list("sessions", any.clone()),
+        "Channels": list("channels", any.clone()),
+        "Agents": list("agents", any.clone()),
+        "Audit": list("audit", any.clone()),
+        "Logs": list("logs", any.clone()),
+        "Applied": object(&["revision", "applied", "restartRequired"], json!({
+            "revision": text, "applied": {"type": "array", "items": text}, "restartRequired": {"type": "array", "items": text},
+        })),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_route_is_described_and_every_reference_leads_somewhere() {
+        let document = document();
+        let operations: usize = document["paths"].as_object().unwrap().values().map(|p| p.as_object().unwrap().len()).sum();
+        assert_eq!(operations, ROUTES.len());
+        for reference in document.to_string().split("#/components/schemas/").skip(1) {
+            let name = reference.split('"').next().unwrap();
+            assert!(document["components"]["schemas"].get(name).is_some(), "no schema {name:?}");
+        }
+    }
+}

@@ -1,0 +1,249 @@
+//! The one route table: routing, roles, `Allow` and `/openapi.json` all come from it.
+//!
+//! Invariant: a path that is not here does not exist; a route says who may use it or it does not compile. Matching is by
+//! whole segments, each percent-decoded once; it cannot fail otherwise than by not matching.
+
+use crate::api::{Api, ApiError};
+use crate::api::{Call, admin, health, messages, outbox, sessions};
+use crate::domain::Role;
+use crate::net::http::{Lane, Response, percent_decode};
+
+/// Who may use a route.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Access {
+    /// Anybody.
+    Public,
+    /// Who has the channel's own credential; the handler checks it.
+    Channel,
+    /// That role and those above it.
+    Role(Role),
+    /// Any principal for what is its own, operators for all; the handler checks whose it is.
+    Owner,
+}
+
+/// How a route answers.
+#[derive(Clone, Copy)]
+pub enum Handler {
+    /// At once.
+    Answer(fn(&Api, &Call) -> Result<Response, ApiError>),
+    /// Later, or at once: it keeps the responder.
+    Later(fn(&std::sync::Arc<Api>, Call)),
+}
+
+/// One route.
+pub struct Route {
+    /// The method.
+    pub method: &'static str,
+    /// The path; `:name` stands for one segment.
+    pub path: &'static str,
+    /// Who may use it.
+    pub access: Access,
+    /// Where it is handled.
+    pub lane: Lane,
+    /// Whether it takes a body.
+    pub body: bool,
+    /// What it does, for the OpenAPI document.
+    pub summary: &'static str,
+    /// The schemas of request and answer, by name in the OpenAPI document; "" for none.
+    pub schemas: (&'static str, &'static str),
+    /// The query parameters that it knows.
+    pub query: &'static [&'static str],
+    /// How it answers.
+    pub handler: Handler,
+}
+
+const PAGE: &[&str] = &["limit", "cursor"];
+
+/// A route without a body or a query; the rest is changed where it differs.
+const fn get(path: &'static str, access: Access, summary: &'static str, answer: &'static str, handler: Handler) -> Route {
+    Route { method: "GET", path, access, lane: Lane::Work, body: false, summary, schemas: ("", answer), query: &[], handler }
+}
+
+const OPERATOR: Access = Access::Role(Role::Operator);
+const ADMIN: Access = Access::Role(Role::Admin);
+
+/// All routes. `/ws` is here for its documentation and its access; the upgrade itself is `api/socket`.
+pub static ROUTES: &[Route] = &[
+    Route { lane: Lane::Quick, ..get("/health", Access::Public, "Alive", "Health", Handler::Answer(health::health)) },
+    Route {
+        lane: Lane::Quick,
+        ..get("/ready", Access::Public, "Ready to serve; checks for operators", "Ready", Handler::Answer(health::ready))
+    },
+    Route {
+        lane: Lane::Quick,
+        ..get("/openapi.json", Access::Public, "This document", "Object", Handler::Answer(health::openapi))
+    },
+    Route { lane: Lane::Quick, ..get("/", Access::Public, "The console", "", Handler::Answer(health::console)) },
+    Route { lane: Lane::Quick, ..get("/ws", Access::Owner, "The WebSocket", "", Handler::Answer(health::upgrade_required)) },
+    Route {
+        method: "POST",
+        body: true,
+        lane: Lane::Quick,
+        schemas: ("WebhookMessage", "Taken"),
+        query: &["wait"],
+        ..get("/webhook/:channel", Access::Channel, "A message comes in", "", Handler::Later(messages::webhook))
+    },
+    Route {
+        method: "POST",
+        body: true,
+        schemas: ("Announcement", "Announced"),
+        ..get("/api/message", Access::Owner, "The gateway speaks first", "", Handler::Later(messages::announce))
+    },
+    Route {
+        query: &["limit", "cursor", "state"],
+        ..get("/api/messages", OPERATOR, "Inbound messages, newest first", "Messages", Handler::Answer(messages::list))
+    },
+    get("/api/messages/:id", Access::Owner, "The life of an inbound message", "Message", Handler::Answer(messages::life)),
+    Route {
+        method: "POST",
+        ..get("/api/messages/:id/retry", OPERATOR, "Queues a failed message again", "Message", Handler::Answer(messages::retry))
+    },
+    Route {
+        query: PAGE,
+        ..get("/api/sessions", Access::Owner, "Sessions, the latest used first", "Sessions", Handler::Answer(sessions::list))
+    },
+    Route {
+        query: PAGE,
+        ..get(
+            "/api/sessions/:userId",
+            Access::Owner,
+            "One user's sessions with transcripts",
+            "Sessions",
+            Handler::Answer(sessions::of_user),
+        )
+    },
+    Route {
+        method: "DELETE",
+        ..get("/api/sessions/:userId", Access::Owner, "Ends and erases a user's sessions", "", Handler::Answer(sessions::erase))
+    },
+    get("/api/config", ADMIN, "The running configuration, secrets as \"***\"", "Object", Handler::Answer(admin::config)),
+    Route {
+        method: "PUT",
+        body: true,
+        schemas: ("Object", "Applied"),
+        ..get("/api/config", ADMIN, "Replaces the configuration", "", Handler::Answer(admin::put_config))
+    },
+    Route {
+        method: "PATCH",
+        body: true,
+        schemas: ("Object", "Applied"),
+        ..get("/api/config", ADMIN, "Merges into the configuration (RFC 7396)", "", Handler::Answer(admin::patch_config))
+    },
+    get("/api/channels", OPERATOR, "Channels and how they are", "Channels", Handler::Answer(admin::channels)),
+    Route {
+        method: "POST",
+        ..get(
+            "/api/channels/:name/reconnect",
+            OPERATOR,
+            "Starts a channel's connection anew",
+            "Object",
+            Handler::Answer(admin::reconnect),
+        )
+    },
+    get("/api/agents", OPERATOR, "Agents and how they are", "Agents", Handler::Answer(admin::agents)),
+    Route {
+        query: &["limit", "cursor", "state"],
+        ..get("/api/outbox", OPERATOR, "Deliveries, newest first", "Outbox", Handler::Answer(outbox::list))
+    },
+    Route {
+        method: "POST",
+        ..get("/api/outbox/:id/retry", OPERATOR, "Revives a dead or unknown delivery", "Delivery", Handler::Answer(outbox::retry))
+    },
+    Route { method: "DELETE", ..get("/api/outbox/:id", OPERATOR, "Removes a delivery", "", Handler::Answer(outbox::remove)) },
+    Route { query: PAGE, ..get("/api/audit", ADMIN, "The audit trail, newest first", "Audit", Handler::Answer(admin::audit)) },
+    Route {
+        query: &["limit", "level"],
+        ..get("/api/logs", ADMIN, "The latest log records", "Logs", Handler::Answer(admin::logs))
+    },
+    Route {
+        lane: Lane::Work,
+        ..get("/api/metrics", OPERATOR, "Metrics in JSON", "Object", Handler::Answer(health::metrics_json))
+    },
+    Route {
+        lane: Lane::Work,
+        ..get("/metrics", OPERATOR, "Metrics in Prometheus text format", "", Handler::Answer(health::metrics_text))
+    },
+];
+
+/// What a path and a method come to.
+pub enum Matched {
+    /// That route, with the decoded values of its `:name` segments.
+    Route(&'static Route, Vec<String>),
+    /// The path exists, not with this method: the `Allow` header, and the route of another method for its access.
+    Method(String, &'static Route),
+    /// No such path.
+    Nothing,
+}
+
+/// Finds the route of a request.
+pub fn find(method: &str, path: &str) -> Matched {
+    let wanted = if method == "HEAD" { "GET" } else { method };
+    let mut allowed: Vec<&str> = Vec::new();
+    let mut other = None;
+    for route in ROUTES {
+        let Some(params) = matches(route.path, path) else { continue };
+        if route.method == wanted {
+            return Matched::Route(route, params);
+        }
+        allowed.push(route.method);
+        if route.method == "GET" {
+            allowed.push("HEAD");
+        }
+        other = Some(route);
+    }
+    match other {
+        Some(route) => Matched::Method(allowed.join(", "), route),
+        None => Matched::Nothing,
+    }
+}
+
+fn matches(pattern: &str, path: &str) -> Option<Vec<String>> {
+    if !pattern.contains(':') {
+        return (pattern == path).then(Vec::new);
+    }
+    let (mut wanted, mut given) = (pattern.split('/'), path.split('/'));
+    let mut params = Vec::new();
+    loop {
+        match (wanted.next(), given.next()) {
+            (None, None) => return Some(params),
+            (Some(w), Some(g)) if w.starts_with(':') => {
+                let value = percent_decode(g).filter(|v| !v.is_empty() && v.len() <= 256)?;
+                params.push(value);
+            }
+            (Some(w), Some(g)) if w == g => {}
+            _ => return None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(method: &str, path: &str, expected: &str) {
+        let found = match find(method, path) {
+            Matched::Route(route, params) => format!("{} {} {}", route.method, route.path, params.join(",")),
+            Matched::Method(allow, _) => format!("405 {allow}"),
+            Matched::Nothing => "404".into(),
+        };
+        assert_eq!(found.trim_end(), expected, "{method} {path}");
+    }
+
+    #[test]
+    fn paths() {
+        check("GET", "/health", "GET /health");
+        check("HEAD", "/health", "GET /health");
+        check("PUT", "/health", "405 GET, HEAD");
+        check("DELETE", "/api/config", "405 GET, HEAD, PUT, PATCH");
+        check("POST", "/webhook/door", "POST /webhook/:channel door");
+        check("POST", "/webhook/door/", "404");
+        check("POST", "/webhook/", "404");
+        check("GET", "/api/sessions/%E4%BD%A0%20x", "GET /api/sessions/:userId 你 x");
+        check("GET", "/api/sessions/a%2Fb", "GET /api/sessions/:userId a/b");
+        check("GET", "/api/sessions/%00", "404");
+        check("POST", "/api/outbox/d1/retry", "POST /api/outbox/:id/retry d1");
+        check("GET", "/metrics/x", "404");
+        check("GET", "//health", "404");
+        check("get", "/health", "405 GET, HEAD");
+    }
+}
