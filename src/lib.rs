@@ -32,3 +32,7 @@ pub mod flow;
 pub mod api;
 
 pub mod console;
+
+pub mod gateway;
+
+pub mod cli;

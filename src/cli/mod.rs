@@ -1,0 +1,134 @@
+//! The command line: what is asked for, and how the answer leaves (text, exit code).
+//!
+//! Invariant: the only place that prints. Plain text on a pipe, colour on a terminal alone. Exit codes: 0 done, 1 failed,
+//! 2 usage, 3 invalid configuration, 4 can't reach the gateway, 5 refused.
+
+mod chat;
+mod check;
+mod options;
+mod output;
+mod remote;
+mod send;
+mod serve;
+mod status;
+
+use std::process::ExitCode;
+
+use crate::config::files::{self, Places};
+use options::{Options, Parsed};
+
+/// How a command ended, where it did not end well.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Failure {
+    /// 1.
+    Failed(String),
+    /// 2.
+    Usage(String),
+    /// 3: which one, and every problem, a line each.
+    Configuration(String, Vec<String>),
+    /// 4.
+    Unreachable(String),
+    /// 5.
+    Refused(String),
+}
+
+impl Failure {
+    fn code(&self) -> u8 {
+        match self {
+            Failure::Failed(_) => 1,
+            Failure::Usage(_) => 2,
+            Failure::Configuration(..) => 3,
+            Failure::Unreachable(_) => 4,
+            Failure::Refused(_) => 5,
+        }
+    }
+}
+
+const USAGE: &str = "\
+gatelet: a gateway between the places where people write and the AI agents that answer them
+
+usage: gatelet [command] [options]
+
+commands:
+  serve                 serve until SIGTERM (the default)
+  check                 check the configuration and say every problem
+  status                how the running gateway is
+  chat                  talk to the gateway's agent in this terminal
+  send USER MESSAGE     send a message to a user ('-' reads it from standard input)
+  version               the version
+
+options:
+  --config FILE         the configuration file ($GATELET_CONFIG)
+  --data-dir DIR        the data directory ($GATELET_DATA_DIR)
+  --url URL             the gateway to talk to ($GATELET_URL)
+  --token TOKEN         the credential ($GATELET_TOKEN)
+  --json                answer in JSON
+  --channel NAME        send: the channel to use
+  --key KEY             send: a repeat with the same key is the same message
+  --agent NAME          chat: the agent to talk to
+  -h, --help            this text
+";
+
+/// Runs the command line.
+pub fn main() -> ExitCode {
+    let result = match options::parse(std::env::args_os().skip(1)) {
+        Ok(Parsed::Help) => {
+            output::text(USAGE.trim_end());
+            Ok(())
+        }
+        Ok(Parsed::Run(options)) => run(&options),
+        Err(usage) => Err(Failure::Usage(usage)),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            match &failure {
+                Failure::Configuration(file, problems) => {
+                    output::error(&format!("the configuration is invalid: {file}"));
+                    problems.iter().for_each(|p| output::problem(p));
+                }
+                Failure::Usage(why) => output::error(&format!("{why}; see gatelet --help")),
+                Failure::Failed(why) | Failure::Unreachable(why) | Failure::Refused(why) => output::error(why),
+            }
+            ExitCode::from(failure.code())
+        }
+    }
+}
+
+/// What a configuration is called.
+fn name(places: &Places) -> String {
+    places.file.as_ref().map_or("the built-in default".to_string(), |p| p.display().to_string())
+}
+
+/// Every problem of a configuration.
+fn invalid(places: &Places, problems: &[crate::config::Problem]) -> Failure {
+    Failure::Configuration(name(places), problems.iter().map(ToString::to_string).collect())
+}
+
+impl Options {
+    /// Where configuration and data are.
+    fn places(&self) -> Result<Places, Failure> {
+        Places::find(self.config.as_deref(), self.data_dir.as_deref(), &files::system_var)
+            .map_err(|e| Failure::Failed(e.to_string()))
+    }
+}
+
+fn run(options: &Options) -> Result<(), Failure> {
+    match options.command.as_str() {
+        "serve" => serve::run(options),
+        "check" => check::run(options),
+        "status" => status::run(options),
+        "chat" => chat::run(options),
+        "send" => send::run(options),
+        "version" => {
+            output::text(&if options.json {
+                serde_json::json!({"version": env!("CARGO_PKG_VERSION")}).to_string()
+            } else {
+                format!("gatelet {}", env!("CARGO_PKG_VERSION"))
+            });
+            Ok(())
+        }
+        // The contract's further commands come with what they command.
+        other => Err(Failure::Usage(format!("there is no command {other:?} in this version"))),
+    }
+}

@@ -1,0 +1,223 @@
+//! Assembly: build → start → run → drain. The only place that knows all parts.
+//!
+//! Invariant: nothing serves before everything that can refuse has been asked (configuration, directory, lock, port): no half
+//! start. One event loop owns the life cycle; everything else tells it by an event. A failure at start is a sentence and an
+//! exit code; a failure later is logged and the process goes on.
+
+mod build;
+pub mod reload;
+mod signals;
+
+use std::cell::Cell;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crossbeam_channel::{Receiver, Sender};
+
+use crate::api::{Api, Front};
+use crate::base::clock::Clock;
+use crate::base::error::{Error, ErrorKind};
+use crate::base::ids;
+use crate::base::stop::Stop;
+use crate::base::threads::Threads;
+use crate::config::Watcher;
+use crate::config::files::{Loaded, Places};
+use crate::flow::Flow;
+use crate::gateway::build::Built;
+use crate::gateway::reload::Reload;
+use crate::net::door::{self, Door};
+use crate::net::local::Local;
+use crate::store::Store;
+use crate::store::sqlite::SqliteStore;
+use crate::telemetry::logging::Logger;
+
+/// Time for the deliveries that are due when the turns have ended.
+const LAST_PASS: Duration = Duration::from_secs(2);
+/// Time for calls that were cut to be put on record.
+const AFTER_INTERRUPT: Duration = Duration::from_secs(2);
+
+/// What can happen to the gateway from outside.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Event {
+    /// SIGTERM or SIGINT.
+    Terminate,
+    /// SIGHUP.
+    Reload,
+    /// The configuration file changed.
+    FileChanged,
+}
+
+/// What a gateway is started with.
+pub struct Start {
+    /// The configuration as it was found.
+    pub loaded: Loaded,
+    /// Where configuration and data are.
+    pub places: Places,
+    /// The logger, for its level and its ring.
+    pub logger: Logger,
+    /// Time.
+    pub clock: Clock,
+}
+
+/// What tells the workers to end, each after what they have in hand.
+#[derive(Default)]
+struct Finish {
+    turns: Stop,
+    deliveries: Stop,
+}
+
+/// A gateway that serves.
+pub struct Gateway {
+    flow: Arc<Flow>,
+    api: Arc<Api>,
+    store: Arc<SqliteStore>,
+    door: Arc<Door>,
+    reload: Arc<Reload>,
+    events: Receiver<Event>,
+    threads: Threads,
+    finish: Finish,
+    /// Set when everything is to end.
+    stop: Stop,
+    clock: Clock,
+    /// Set by a second signal.
+    hurried: Cell<bool>,
+    local: Option<Local>,
+    watcher: Option<Watcher>,
+    /// The token made at this start, to be shown once.
+    pub made_token: Option<String>,
+}
+
+impl Gateway {
+    /// Builds and starts everything.
+    ///
+    /// # Errors
+    /// With a sentence for the person who started it; nothing runs then that matters.
+    pub fn start(mut start: Start) -> Result<Gateway, Error> {
+        ids::check_randomness()?;
+        door::raise_descriptor_limit();
+        let (threads, finish, stop) = (Threads::new(), Finish::default(), Stop::new());
+        let (tx, events) = crossbeam_channel::bounded(16);
+        signals::start(&threads, &stop, tx.clone())?; // first: a signal must never find the system's own way to handle it
+        let listener = door::bind(start.loaded.resolved.config.gateway.listen)?;
+        let store = build::open_store(&start, &threads)?;
+        // A token is shown once, so it is made when hardly anything can fail any more.
+        let made_token = reload::complete(&mut start.loaded.resolved, &start.places.data_dir)?;
+        let config = start.loaded.resolved.config.clone();
+        let (clock, target) = (start.clock.clone(), start.places.target.clone());
+        let Built { flow, api, reload, limits, door_cell } = build::build(start, &config, &store, &threads);
+        let front = Arc::new(Front(api.clone()));
+        let workers = config.gateway.workers;
+        let door = Arc::new(Door::start(listener, front.clone(), limits, workers.http, clock.clone(), &threads, &stop)?);
+        let _ = door_cell.set(door.clone());
+        // The door answers already; the rest starts behind it, so that a restart is short for those who knock.
+        flow.start(workers.deliveries, &threads, &finish.turns, &finish.deliveries, &stop)?;
+        let watcher = watch(&target, &threads, &stop, tx);
+        let serve = |path| Local::start(path, front, clock.clone(), &threads, &stop);
+        let local = config.gateway.local_socket.as_deref().map(serve).transpose();
+        let local = local.unwrap_or_else(|e| {
+            log::error!("the local socket is not served: {e}");
+            None
+        });
+        let hurried = Cell::new(false);
+        Ok(Gateway { flow, api, store, door, local, watcher, reload, events, threads, finish, stop, clock, hurried, made_token })
+    }
+
+    /// Where it listens.
+    pub fn address(&self) -> std::net::SocketAddr {
+        self.door.local_addr()
+    }
+
+    /// Serves until it is told to end, then drains. True when all that was in hand was finished.
+    pub fn run(self) -> bool {
+        loop {
+            match self.events.recv() {
+                Ok(Event::Terminate) | Err(_) => return self.drain(),
+                Ok(Event::Reload) => self.reload.from_file("SIGHUP"),
+                Ok(Event::FileChanged) => self.reload.from_file("the file changed"),
+            }
+        }
+    }
+
+    /// Stop intake → turns finish, or are cut at the deadline and go on at the next start → deliveries one last pass →
+    /// checkpoint → join.
+    fn drain(self) -> bool {
+        let deadline = self.clock.mono() + self.reload.drain_timeout();
+        log::info!("draining: no new messages; {} ms for what is in hand", (deadline - self.clock.mono()).as_millis());
+        self.flow.drain();
+        self.api.sockets.drain(1001, "the gateway stops");
+        self.finish.turns.set();
+        let turns_ended = || self.store.depths().running == 0;
+        if !self.until(deadline, turns_ended) {
+            log::warn!("turns are cut short; they go on at the next start");
+            self.flow.client.interrupt();
+            self.until(self.clock.mono() + AFTER_INTERRUPT, turns_ended);
+        }
+        self.flow.client.interrupt();
+        let last_pass = deadline.clamp(self.clock.mono(), self.clock.mono() + LAST_PASS);
+        self.until(last_pass, || self.store.next_delivery_due().is_none_or(|due| !due.is_zero()));
+        // What is being sent has to be recorded, or the next start sends it again.
+        self.finish.deliveries.set();
+        let sent = || self.flow.sending() == 0;
+        if !self.until(deadline.max(last_pass), sent) {
+            self.flow.delivery_client.interrupt();
+            self.hurried.set(false); // even a hurried end waits for the records of sends that it cut
+            self.until(self.clock.mono() + AFTER_INTERRUPT, sent);
+        }
+        // Who still waits learns at least that the message is on disk.
+        self.flow.waiters.expire(Duration::MAX);
+        self.door.close(Duration::from_millis(500));
+        self.stop.set();
+        self.door.wake();
+        drop((self.local, self.watcher));
+        self.store.close();
+        let late = self.threads.join(Duration::from_secs(3));
+        if !late.is_empty() {
+            log::warn!("these threads did not end in time: {}", late.join(", "));
+        }
+        log::info!("stopped");
+        late.is_empty()
+    }
+
+    /// Waits until it is `so` or the deadline passed, or a second signal comes (false, both).
+    fn until(&self, deadline: Duration, so: impl Fn() -> bool) -> bool {
+        while !so() && !self.hurried.get() {
+            let left = deadline.saturating_sub(self.clock.mono());
+            if left.is_zero() {
+                return false;
+            }
+            match self.events.recv_timeout(left.min(Duration::from_millis(20))) {
+                Ok(Event::Terminate) => {
+                    log::warn!("a second signal: ending at once; nothing is lost");
+                    self.hurried.set(true);
+                }
+                _ => continue,
+            }
+        }
+        !self.hurried.get()
+    }
+}
+
+/// Watches the configuration file. What changed between its reading and now is looked for once.
+fn watch(target: &Path, threads: &Threads, stop: &Stop, events: Sender<Event>) -> Option<Watcher> {
+    // A full queue means that a reload is on its way already.
+    let changed = move || {
+        let _ = events.try_send(Event::FileChanged);
+    };
+    let tell = changed.clone();
+    match Watcher::start(target, threads, stop, changed) {
+        Ok(watcher) => {
+            tell();
+            Some(watcher)
+        }
+        Err(e) => {
+            log::warn!("{e}");
+            None
+        }
+    }
+}
+
+/// An error at start, for the exit code.
+pub fn is_configuration(e: &Error) -> bool {
+    e.kind == ErrorKind::Invalid
+}
