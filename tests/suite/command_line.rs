@@ -1,0 +1,153 @@
+//! The command line: what it says, and how it ends.
+
+use std::io::Write;
+use std::process::{Command, Output, Stdio};
+
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+use crate::support::gateway::{ADMIN, BINARY, Gateway, USER, free_port};
+use crate::support::model::echo_config;
+
+/// Runs the binary with these words and this input, away from any configuration of the machine's.
+fn run(words: &[&str], environment: &[(&str, &str)], input: &str) -> Output {
+    let home = TempDir::new().unwrap();
+    let mut command = Command::new(BINARY);
+    command.args(words).current_dir(home.path()).env("HOME", home.path()).env("XDG_STATE_HOME", home.path().join("state"));
+    for name in ["GATELET_CONFIG", "GATELET_DATA_DIR", "GATELET_URL", "GATELET_TOKEN", "STATE_DIRECTORY"] {
+        command.env_remove(name);
+    }
+    command.envs(environment.iter().copied());
+    let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let _ = child.stdin.take().unwrap().write_all(input.as_bytes());
+    child.wait_with_output().unwrap()
+}
+
+struct Said {
+    code: i32,
+    out: String,
+    err: String,
+}
+
+fn said(words: &[&str], environment: &[(&str, &str)], input: &str) -> Said {
+    let output = run(words, environment, input);
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    Said { code: output.status.code().unwrap_or(-1), out: text(&output.stdout), err: text(&output.stderr) }
+}
+
+#[track_caller]
+fn check(words: &[&str], environment: &[(&str, &str)], input: &str, code: i32) -> Said {
+    let said = said(words, environment, input);
+    assert_eq!(said.code, code, "{words:?}\nout: {}\nerr: {}", said.out, said.err);
+    assert!(!said.out.contains('\u{1b}') && !said.err.contains('\u{1b}'), "no colour on a pipe: {words:?}");
+    assert!(!said.err.contains("panicked"), "{words:?}: {}", said.err);
+    said
+}
+
+#[test]
+fn version_and_help() {
+    let version = check(&["version"], &[], "", 0);
+    assert!(version.out.contains(env!("CARGO_PKG_VERSION")), "{}", version.out);
+    let json = check(&["version", "--json"], &[], "", 0);
+    assert_eq!(serde_json::from_str::<Value>(&json.out).unwrap()["version"], env!("CARGO_PKG_VERSION"));
+    let help = check(&["--help"], &[], "", 0);
+    for command in ["serve", "check", "status", "send", "chat", "version"] {
+        assert!(help.out.contains(command), "{command} in {}", help.out);
+    }
+}
+
+#[test]
+fn what_is_no_command_is_usage() {
+    for words in [
+        &["frobnicate"][..],
+        &["--frobnicate"],
+        &["serve", "--frobnicate"],
+        &["serve", "extra"],
+        &["--config"],
+        &["send"],
+        &["check", "--data-dir"],
+        &["status", "--url", "not a url"],
+        &["versio"],
+    ] {
+        let said = check(words, &[("GATELET_TOKEN", ADMIN)], "", 2);
+        assert!(!said.err.is_empty(), "{words:?}: says what is wrong");
+    }
+    assert!(check(&["versio"], &[], "", 2).err.contains("version"), "names the nearest");
+}
+
+#[test]
+fn check_lists_every_problem() {
+    let folder = TempDir::new().unwrap();
+    let (good, bad) = (folder.path().join("good.json"), folder.path().join("bad.json"));
+    std::fs::write(&good, json!({"gateway": {"listen": "127.0.0.1:0"}}).to_string()).unwrap();
+    std::fs::write(&bad, json!({"gateway": {"lisen": "x", "workers": {"http": "four"}}, "bindings": [{"channel": "*", "user": "*", "agent": "gone"}]}).to_string()).unwrap();
+    let data = folder.path().join("data");
+    let data = data.to_str().unwrap();
+    check(&["check", "--config", good.to_str().unwrap(), "--data-dir", data], &[], "", 0);
+    let said = check(&["check", "--config", bad.to_str().unwrap(), "--data-dir", data], &[], "", 3);
+    let all = format!("{}{}", said.out, said.err);
+    for part in ["gateway.lisen", "listen", "gateway.workers.http", "bindings[0].agent"] {
+        assert!(all.contains(part), "{part} in {all}");
+    }
+    let json = check(&["check", "--json", "--config", bad.to_str().unwrap(), "--data-dir", data], &[], "", 3);
+    let problems: Value = serde_json::from_str(&json.out).unwrap_or_else(|e| panic!("{e}: {}", json.out));
+    assert!(problems["errors"].as_array().is_some_and(|e| e.len() == 3), "{problems}");
+    assert!(!std::path::Path::new(data).exists(), "check writes nothing");
+    check(&["check", "--config", "/nonexistent/gatelet.json"], &[], "", 3);
+    // The example that is shipped is good.
+    let example = concat!(env!("CARGO_MANIFEST_DIR"), "/config/gatelet.json");
+    check(&["check", "--config", example, "--data-dir", data], &[], "", 0);
+}
+
+#[test]
+fn status_send_and_chat_talk_to_a_running_one() {
+    let gateway = Gateway::start(echo_config());
+    let url = format!("http://127.0.0.1:{}", gateway.port);
+    let there = [("GATELET_URL", url.as_str()), ("GATELET_TOKEN", ADMIN)];
+    let status = check(&["status"], &there, "", 0);
+    assert!(status.out.contains("ready") || status.out.contains("ok"), "{}", status.out);
+    let json = check(&["status", "--json"], &there, "", 0);
+    assert!(serde_json::from_str::<Value>(&json.out).is_ok(), "{}", json.out);
+    check(&["status", "--url", &url, "--token", ADMIN], &[], "", 0);
+    // Over the local socket, found by the data folder, without a token.
+    check(&["status", "--data-dir", gateway.data.to_str().unwrap()], &[], "", 0);
+
+    let user = [("GATELET_URL", url.as_str()), ("GATELET_TOKEN", USER)];
+    let chat = check(&["chat"], &user, "hello there\nand again\n", 0);
+    let first = chat.out.find("echo: hello there").unwrap_or_else(|| panic!("{}", chat.out));
+    assert!(chat.out[first..].contains("echo: and again"), "{}", chat.out);
+    let said = check(&["send", "ana", "knock"], &there, "", 0);
+    let second = check(&["chat"], &user, "", 0);
+    assert!(second.out.contains("knock") || said.out.contains("dlv_") || !said.out.is_empty(), "{} {}", second.out, said.out);
+    let json = check(&["send", "ana", "knock", "--json"], &there, "", 0);
+    assert!(serde_json::from_str::<Value>(&json.out).is_ok_and(|j| j["id"].is_string()), "{}", json.out);
+    assert_eq!(check(&["send", "nobody-ever", "x"], &there, "", 1).out, "", "an error goes to stderr");
+}
+
+#[test]
+fn whom_it_cannot_reach_and_who_refuses() {
+    let nowhere = format!("http://127.0.0.1:{}", free_port());
+    for words in [&["status"][..], &["send", "ana", "x"], &["chat"]] {
+        let said = check(words, &[("GATELET_URL", &nowhere), ("GATELET_TOKEN", ADMIN)], "hi\n", 4);
+        assert!(said.err.contains(&nowhere), "names where: {}", said.err);
+    }
+    let gateway = Gateway::start(echo_config());
+    let url = format!("http://127.0.0.1:{}", gateway.port);
+    for words in [&["status"][..], &["send", "ana", "x"], &["chat"]] {
+        let said = check(words, &[("GATELET_URL", &url), ("GATELET_TOKEN", "wrong-token-0123456789")], "hi\n", 5);
+        assert!(!said.err.contains("wrong-token"), "does not repeat the token: {}", said.err);
+    }
+    check(&["send", "bob", "x"], &[("GATELET_URL", &url), ("GATELET_TOKEN", USER)], "", 5);
+}
+
+#[test]
+fn without_a_word_it_serves() {
+    let mut gateway = Gateway::prepare(echo_config());
+    let mut command = Command::new(BINARY);
+    command.arg("--config").arg(&gateway.config_path).arg("--data-dir").arg(&gateway.data);
+    let mut child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    let up = crate::support::eventually("health", 15, || gateway.healthy().then_some(true));
+    child.kill().unwrap();
+    child.wait().unwrap();
+    assert!(up && gateway.exited().is_none());
+}
