@@ -1,0 +1,88 @@
+//! The words of the command line.
+//!
+//! Invariant: an unknown word is refused with what is known. Fails with a sentence.
+
+use std::path::PathBuf;
+
+/// What is printed for `--help` and after a wrong word.
+pub const USAGE: &str = "\
+Measures the built gateway on this machine, beside baselines, in one run.
+
+  cargo run --release -p gatelet-bench -- [OPTIONS]
+
+  --only NAME      only this part; may be repeated: health accept reply start idle sockets waiting slow
+  --quick          short rounds, for a check that everything runs (figures are rough)
+  --json           the figures as JSON
+  --markdown       the figures as docs/performance.md
+  --binary PATH    measure this binary instead of building one
+  --help
+
+  cargo run --release -p gatelet-bench -- drive ADDRESS SENDERS SECONDS
+
+loads POST /webhook/default of a gateway that runs already, for a profiler beside it; its auth.token has to be
+bench-admin-token-0123456789.";
+
+/// How the figures are printed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Form {
+    /// A table for a terminal.
+    Text,
+    /// `docs/performance.md`.
+    Markdown,
+    /// For programs.
+    Json,
+}
+
+/// What is to be measured, and how it is shown.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Names of scenarios; all where empty.
+    pub only: Vec<String>,
+    /// Short rounds.
+    pub quick: bool,
+    /// How the figures are printed.
+    pub form: Form,
+    /// A binary to measure instead of building one.
+    pub binary: Option<PathBuf>,
+}
+
+/// What was asked for.
+#[derive(Clone, Debug)]
+pub enum Command {
+    /// The usage.
+    Help,
+    /// Be the bare blocking responder (this program runs itself so).
+    Bare,
+    /// Be the axum server (likewise).
+    Axum,
+    /// Load a gateway that runs, for a profiler beside it.
+    Drive(Vec<String>),
+    /// Measure.
+    Measure(Options),
+}
+
+/// Reads the words after the program's name.
+pub fn parse(mut words: impl Iterator<Item = String>) -> Result<Command, String> {
+    let mut options = Options { only: Vec::new(), quick: false, form: Form::Text, binary: None };
+    while let Some(word) = words.next() {
+        match word.as_str() {
+            "serve-bare" => return Ok(Command::Bare),
+            "serve-axum" => return Ok(Command::Axum),
+            "drive" => return Ok(Command::Drive(words.collect())),
+            "--help" | "-h" => return Ok(Command::Help),
+            "--quick" => options.quick = true,
+            "--json" => options.form = Form::Json,
+            "--markdown" => options.form = Form::Markdown,
+            "--only" => {
+                let name = words.next().ok_or("--only needs a name")?;
+                if !crate::scenario::ALL.iter().any(|known| known.name == name) {
+                    return Err(format!("no part is named '{name}'"));
+                }
+                options.only.push(name);
+            }
+            "--binary" => options.binary = Some(words.next().ok_or("--binary needs a path")?.into()),
+            other => return Err(format!("'{other}' is not known")),
+        }
+    }
+    Ok(Command::Measure(options))
+}
