@@ -22,6 +22,7 @@ use std::time::Duration;
 use crossbeam_channel::{Receiver, Sender};
 
 use crate::agent::Agents;
+use crate::auth::Authenticator;
 use crate::base::backoff::Retry;
 use crate::base::clock::Clock;
 use crate::base::error::Error;
@@ -92,6 +93,8 @@ pub struct Flow {
     pub client: Arc<Client>,
     /// HTTP out to reply addresses.
     pub delivery_client: Arc<Client>,
+    /// Who comes in; here for the windows of failed logins, which the timer sweeps with its own.
+    pub auth: Arc<Authenticator>,
     /// The threads, for the panics that are caught in turns and deliveries.
     pub threads: Threads,
     /// Who is connected to the WebSocket chat.
@@ -132,6 +135,8 @@ pub struct Parts {
     pub client: Arc<Client>,
     /// HTTP out to reply addresses.
     pub delivery_client: Arc<Client>,
+    /// Who comes in.
+    pub auth: Arc<Authenticator>,
     /// The threads.
     pub threads: Threads,
 }
@@ -149,6 +154,7 @@ impl Flow {
             agents: Live::new(parts.agents),
             client: parts.client,
             delivery_client: parts.delivery_client,
+            auth: parts.auth,
             threads: parts.threads,
             hub: Hub::new(),
             waiters: Waiters::new(),

@@ -32,6 +32,7 @@ pub fn run(flow: &Flow, stop: &Stop) {
         }
         if now >= sweep {
             flow.rate.sweep(now);
+            flow.auth.sweep();
             sweep = now + SWEEP;
         }
         if now >= prune {

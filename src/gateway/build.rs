@@ -54,8 +54,8 @@ pub fn open_store(start: &Start, threads: &Threads) -> Result<Arc<SqliteStore>> 
 pub fn build(start: Start, config: &Config, store: &Arc<SqliteStore>, threads: &Threads) -> Built {
     let Start { loaded, places, logger, clock } = start;
     let chat = Arc::new(Chat::new(clock.clone()));
-    let flow = Arc::new(Flow::new(parts(store.clone(), config, &chat, &clock, threads), config));
     let auth = Arc::new(Authenticator::new(&config.gateway.auth, clock.clone()));
+    let flow = Arc::new(Flow::new(parts(store.clone(), config, &chat, &auth, &clock, threads), config));
     let limits = Arc::new(Live::new(config.gateway.limits));
     let sockets = Sockets::new(clock.clone(), threads.clone(), reload::websocket_settings(config));
     let door_cell: Arc<OnceLock<Arc<Door>>> = Arc::default();
@@ -90,13 +90,30 @@ pub fn build(start: Start, config: &Config, store: &Arc<SqliteStore>, threads: &
     Built { flow, api, reload, limits, door_cell }
 }
 
-fn parts(store: Arc<SqliteStore>, config: &Config, chat: &Arc<Chat>, clock: &Clock, threads: &Threads) -> Parts {
+fn parts(
+    store: Arc<SqliteStore>,
+    config: &Config,
+    chat: &Arc<Chat>,
+    auth: &Arc<Authenticator>,
+    clock: &Clock,
+    threads: &Threads,
+) -> Parts {
     let pool = config.gateway.pool_max_size;
     let (client, delivery_client) = (Arc::new(Client::new(pool)), Arc::new(Client::new(pool)));
     let channels = Registry::new(&config.channels, &delivery_client, clock, None).with(WEBSOCKET_CHANNEL, chat.clone());
     let agents = Agents::new(config, &client, clock, None);
     let metrics = Metrics::new(clock.clone());
-    Parts { store, clock: clock.clone(), metrics, channels, agents, client, delivery_client, threads: threads.clone() }
+    Parts {
+        store,
+        clock: clock.clone(),
+        metrics,
+        channels,
+        agents,
+        client,
+        delivery_client,
+        auth: auth.clone(),
+        threads: threads.clone(),
+    }
 }
 
 fn tell_recovery(store: &dyn Store) {
