@@ -6,7 +6,8 @@ use serde_json::{Value, json};
 
 use crate::api::error::ApiError;
 use crate::api::messages::{listed, page};
-use crate::api::{Api, Call, Change, body};
+use crate::api::{Api, Call, Change};
+use crate::config;
 use crate::net::http::Response;
 use crate::store::AuditEntry;
 
@@ -20,7 +21,7 @@ pub fn note(api: &Api, call: &Call, action: &str, detail: Value) {
 ///
 /// # Errors
 /// None of its own.
-pub fn config(api: &Api, _: &Call) -> Result<Response, ApiError> {
+pub fn show_config(api: &Api, _: &Call) -> Result<Response, ApiError> {
     let (document, revision) = api.configurator.current();
     Ok(Response::json(200, &document).with("ETag", format!("\"{revision}\"")))
 }
@@ -42,7 +43,9 @@ pub fn patch_config(api: &Api, call: &Call) -> Result<Response, ApiError> {
 }
 
 fn change(api: &Api, call: &Call, how: fn(Value) -> Change) -> Result<Response, ApiError> {
-    let document = body::json(&call.request.body)?;
+    // The configuration's own reader: it bounds the nesting, which everything behind it follows, and refuses a key given twice.
+    let document = config::parse(&call.request.body)
+        .map_err(|problems| ApiError::invalid(problems.into_iter().map(|p| (p.path, p.message)).collect()))?;
     let if_match = call.request.head.header("if-match").filter(|m| *m != "*");
     let applied = api.configurator.change(how(document), if_match, &call.actor())?;
     let etag = format!("\"{}\"", applied["revision"].as_str().unwrap_or_default());

@@ -116,7 +116,7 @@ pub static ROUTES: &[Route] = &[
         method: "DELETE",
         ..get("/api/sessions/:userId", Access::Owner, "Ends and erases a user's sessions", "", Handler::Answer(sessions::erase))
     },
-    get("/api/config", ADMIN, "The running configuration, secrets as \"***\"", "Object", Handler::Answer(admin::config)),
+    get("/api/config", ADMIN, "The running configuration, secrets as \"***\"", "Object", Handler::Answer(admin::show_config)),
     Route {
         method: "PUT",
         body: true,

@@ -123,6 +123,22 @@ fn a_change_needs_the_state_it_was_made_for() {
     assert_eq!(statuses.iter().filter(|s| **s == 200).count(), 1, "{statuses:?}");
 }
 
+/// Over HTTP a document passes the same reader as the file: nesting is bounded, and a key given twice is no riddle.
+#[test]
+fn what_the_file_may_not_hold_http_may_not_either() {
+    let gateway = Gateway::start(echo_config());
+    let nested = |depth: usize| format!("{}1{}", "{\"a\":".repeat(depth), "}".repeat(depth));
+    let twice = r#"{"log":{"level":"info"},"log":{"level":"debug"}}"#.to_string();
+    for method in ["PUT", "PATCH"] {
+        for (body, at) in [(nested(120), "nested"), (nested(100_000), "nested"), (twice.clone(), "$.log")] {
+            let call = gateway.call(method, "/api/config").token(ADMIN).header("Content-Type", "application/json");
+            let answer = call.body(body).send().expect_error(400, "validation_failed");
+            assert!(at == "nested" || paths(&answer) == [at], "{method}: {}", answer.json());
+        }
+    }
+    assert_eq!(gateway.get("/health").status, 200);
+}
+
 #[test]
 fn every_problem_is_named_at_once() {
     let gateway = Gateway::start(echo_config());
