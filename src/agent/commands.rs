@@ -139,7 +139,7 @@ mod tests {
             session_id: "ses_1",
             channel: "door",
             uptime: Duration::from_secs(3725),
-            depths: Depths { queued: 3, running: 1, pending: 2, unacknowledged: 4 },
+            depths: Depths { queued: 3, running: 1, waiting_approval: 0, pending: 2, unacknowledged: 4 },
         };
         let status = Command::Status.answer(&facts);
         for part in ["1.2.3", "1 h 2 min", "Agent main", "provider local", "model auto", "3 messages, 6 deliveries", "running: 1"]

@@ -8,6 +8,7 @@ pub mod detect;
 mod health;
 pub mod prompt;
 pub mod provider;
+pub mod tools;
 pub mod turn;
 
 use std::collections::BTreeMap;
@@ -68,6 +69,8 @@ impl Agents {
         let open = |p: &config::Provider| -> Arc<dyn Provider> {
             match p.kind {
                 ProviderKind::OpenAi => Arc::new(OpenAi::new(p.clone(), client.clone(), clock.clone(), ttl)),
+                // Until its own file stands beside these two.
+                ProviderKind::Anthropic => Arc::new(Builtin),
                 ProviderKind::Builtin => Arc::new(Builtin),
             }
         };

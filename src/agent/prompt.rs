@@ -13,7 +13,7 @@ pub const HISTORY_BYTES_MAX: usize = 48 * 1024;
 
 /// The messages for `claim`'s turn. `history` is oldest first; `now_ms` is the wall clock.
 pub fn build(system: &str, max_history: usize, claim: &Claim, history: &[Entry], now_ms: i64) -> Vec<ChatMessage> {
-    let mut messages = vec![ChatMessage { role: ChatRole::System, text: system_text(system, claim, now_ms) }];
+    let mut messages = vec![ChatMessage::new(ChatRole::System, system_text(system, claim, now_ms))];
     for entry in kept(history, max_history) {
         let role = match entry.role {
             Said::User => ChatRole::User,
@@ -42,7 +42,7 @@ fn push(messages: &mut Vec<ChatMessage>, role: ChatRole, text: &str) {
             last.text.push_str("\n\n");
             last.text.push_str(text);
         }
-        _ => messages.push(ChatMessage { role, text: text.to_string() }),
+        _ => messages.push(ChatMessage::new(role, text)),
     }
 }
 
@@ -103,15 +103,18 @@ pub(crate) mod tests {
             text: text.into(),
             metadata: None,
             received_ms: 0,
+            standing: Default::default(),
+            model: None,
             attempts: 1,
             failures: 0,
             steps: Vec::new(),
+            approvals: Vec::new(),
         }
     }
 
     fn entries(said: &[(&str, &str)]) -> Vec<Entry> {
         let role = |r| if r == "u" { Said::User } else { Said::Assistant };
-        said.iter().map(|(r, t)| Entry { role: role(*r), text: t.to_string(), at_ms: 0, message_id: None }).collect()
+        said.iter().map(|(r, t)| Entry { role: role(*r), text: t.to_string(), at_ms: 0, message_id: None, turn: 0 }).collect()
     }
 
     #[track_caller]

@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::*;
 use crate::agent::prompt::tests::claim;
-use crate::domain::{Claim, Step, StepKind};
+use crate::domain::Claim;
 use crate::net::scripted::{Scripted, answer};
 use crate::store::Depths;
 
@@ -30,7 +30,7 @@ impl Provider for Fake {
         match self.outcome {
             Ok(text) => {
                 let text = format!("{text} from {}", ask.model);
-                Ok(Answer { text, tokens_in: 5, tokens_out: 2, finish: "stop".into(), model: ask.model.clone() })
+                Ok(Answer { text, calls: vec![], tokens_in: 5, tokens_out: 2, finish: "stop".into(), model: ask.model.clone() })
             }
             Err(kind) => {
                 Err(Failure { error: Error::new(kind, format!("it {kind:?}")), after_first_byte: !self.delta.is_empty() })
@@ -57,6 +57,11 @@ fn agent(provider: Option<&str>, fallbacks: &[&str]) -> config::Agent {
         max_history: 40,
         turn_timeout: 5 * MINUTE,
         max_output_tokens: None,
+        max_rounds: 8,
+        tokens_per_turn: None,
+        tokens_per_day: None,
+        tokens_per_user_day: None,
+        tools: None,
     }
 }
 
@@ -174,7 +179,7 @@ impl Provider for Small {
             return Err(Error::new(ErrorKind::Permanent, text).into());
         }
         let text = ask.messages.iter().map(|m| m.text.as_str()).skip(1).collect::<Vec<_>>().join(" ");
-        Ok(Answer { text, tokens_in: 0, tokens_out: 0, finish: "stop".into(), model: "m".into() })
+        Ok(Answer { text, calls: vec![], tokens_in: 0, tokens_out: 0, finish: "stop".into(), model: "m".into() })
     }
 
     fn models(&self) -> Result<Vec<String>> {
@@ -190,7 +195,8 @@ fn a_history_too_long_for_the_model_is_cut() {
     let small = Arc::new(Small(AtomicU64::new(0)));
     let agents = Agents { providers: BTreeMap::from([("a".to_string(), small.clone() as Arc<dyn Provider>)]), ..agents };
     let role = |i| if i % 2 == 0 { Said::User } else { Said::Assistant };
-    let history: Vec<_> = (0..8).map(|i| Entry { role: role(i), text: i.to_string(), at_ms: 0, message_id: None }).collect();
+    let history: Vec<_> =
+        (0..8).map(|i| Entry { role: role(i), text: i.to_string(), at_ms: 0, message_id: None, turn: 0 }).collect();
     let run = |history| turn::run(&claim("hi"), history, &agents, &clock, &Depths::default, &mut |_| {});
     assert_eq!((run(&history).unwrap().text.as_str(), small.0.load(Ordering::SeqCst)), ("6 7 hi", 3));
 }
@@ -213,16 +219,6 @@ fn commands_work_with_any_provider() {
     assert_eq!(a.calls.load(Ordering::SeqCst), 0);
     assert!(run(&agents, &clock, &claim("/xyz")).is_err(), "an unknown one goes to the model");
     assert_eq!(a.calls.load(Ordering::SeqCst), 1);
-}
-
-#[test]
-fn an_answer_in_the_journal_is_not_asked_for_again() {
-    let clock = Clock::manual(0);
-    let a = Arc::new(fake(&clock, Ok("a")));
-    let agents = agents(&clock, agent(Some("a"), &[]), &[("a", a.clone())], &[]);
-    let step = Step { kind: StepKind::Answer, detail: "as before".into(), at_ms: 0 };
-    let reply = run(&agents, &clock, &Claim { steps: vec![step], ..claim("hi") }).unwrap();
-    assert_eq!((reply.text.as_str(), a.calls.load(Ordering::SeqCst)), ("as before", 0));
 }
 
 #[test]

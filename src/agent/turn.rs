@@ -9,7 +9,7 @@ use crate::agent::provider::{Answer, Completion, Failure};
 use crate::agent::{Agents, Candidate, Route, prompt};
 use crate::base::clock::Clock;
 use crate::base::error::{Error, ErrorKind, shorten};
-use crate::domain::{Claim, Entry, StepKind};
+use crate::domain::{Claim, Entry};
 use crate::store::Depths;
 
 /// Most text of a failure, however many providers were asked.
@@ -46,9 +46,6 @@ pub fn run(
     depths: &dyn Fn() -> Depths,
     on_delta: &mut dyn FnMut(&str),
 ) -> Result<TurnReply, Failure> {
-    if let Some(step) = claim.steps.iter().rev().find(|s| s.kind == StepKind::Answer) {
-        return Ok(TurnReply::own(step.detail.clone(), false, "journal"));
-    }
     let begun = clock.mono();
     let route = agents.resolve(&claim.agent)?;
     if let Some(command) = command(&claim.text) {
@@ -56,10 +53,12 @@ pub fn run(
         return Ok(TurnReply::own(command.answer(&facts), command.ends_session(), "gateway"));
     }
     let ask = Completion {
-        model: route.config.model.clone(),
-        messages: prompt::build(&route.config.system_prompt, route.config.max_history, claim, history, clock.unix_ms()),
         max_output_tokens: route.config.max_output_tokens,
-        deadline: begun + route.config.turn_timeout,
+        ..Completion::of(
+            &route.config.model,
+            prompt::build(&route.config.system_prompt, route.config.max_history, claim, history, clock.unix_ms()),
+            begun + route.config.turn_timeout,
+        )
     };
     let result = answer(&route, &ask, clock, on_delta);
     match &result {

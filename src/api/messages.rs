@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use crate::api::error::ApiError;
 use crate::api::{Api, Call, body};
 use crate::channel::webhook::Verdict;
-use crate::domain::{Accepted, MessageState, Role};
+use crate::domain::{Accepted, MessageState, Role, Standing};
 use crate::flow::ingress::{Arrival, Refused};
 use crate::flow::outbound::Announcement;
 use crate::flow::waiters::Waited;
@@ -67,9 +67,19 @@ fn arrival(api: &Arc<Api>, call: &Call) -> Result<(Arrival, Option<Duration>), A
         external_id: message.external_id,
         text: message.message,
         metadata: message.metadata,
+        standing: standing(&verdict, call),
         agent: None,
     };
     Ok((arrival, wait))
+}
+
+/// How far a webhook's sender is known. Whoever holds the channel's credential names the user, so it vouches for a user at most.
+fn standing(verdict: &Verdict, call: &Call) -> Standing {
+    let by_token = call.principal.as_ref().is_some_and(|p| p.credential.is_some());
+    match verdict {
+        Verdict::Unprotected if !by_token => Standing::Unverified,
+        _ => Standing::User,
+    }
 }
 
 /// Whether a request brings anything that could be a channel's credential.

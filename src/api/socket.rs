@@ -235,6 +235,7 @@ impl Chat {
             user_id: Some(user),
             external_id: id.clone(),
             text,
+            standing: client.principal().role.into(),
             agent,
             ..Arrival::default()
         };

@@ -5,7 +5,9 @@
 
 pub mod backoff;
 pub mod cache;
+pub mod cancel;
 pub mod clock;
+pub mod crash;
 pub mod error;
 pub mod ids;
 pub mod limit;

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use crate::base::backoff::Retry;
 use crate::base::secret::Secret;
-use crate::domain::Role;
+use crate::domain::{Role, Standing};
 
 /// The whole configuration.
 #[derive(Clone, Debug)]
@@ -25,6 +25,8 @@ pub struct Config {
     pub agents: BTreeMap<String, Agent>,
     /// `bindings`, in order; the first that fits decides. A last one to the first agent is always there.
     pub bindings: Vec<Binding>,
+    /// `tools`.
+    pub tools: Tools,
     /// `store.path`, absolute.
     pub store_path: PathBuf,
     /// `log`.
@@ -203,6 +205,8 @@ pub struct Provider {
 pub enum ProviderKind {
     /// Any OpenAI-compatible server.
     OpenAi,
+    /// Anthropic's Messages API.
+    Anthropic,
     /// The offline one.
     Builtin,
 }
@@ -227,6 +231,114 @@ pub struct Agent {
     pub turn_timeout: Duration,
     /// `maxOutputTokens`; `None` leaves it to the server.
     pub max_output_tokens: Option<u64>,
+    /// `maxRounds`: calls of the model in one turn.
+    pub max_rounds: usize,
+    /// `tokensPerTurn`.
+    pub tokens_per_turn: Option<u64>,
+    /// `tokensPerDay`.
+    pub tokens_per_day: Option<u64>,
+    /// `tokensPerUserDay`.
+    pub tokens_per_user_day: Option<u64>,
+    /// `tools`: patterns of the tools that it is offered; `None` for all.
+    pub tools: Option<Vec<String>>,
+}
+
+/// `tools`.
+#[derive(Clone, Debug)]
+pub struct Tools {
+    /// `default`.
+    pub default: Action,
+    /// `rules`; the first that fits decides.
+    pub rules: Vec<ToolRule>,
+    /// `mcp`: the servers that are switched on.
+    pub mcp: BTreeMap<String, McpServer>,
+    /// `shell.commands`.
+    pub shell: BTreeMap<String, ShellCommand>,
+    /// The data directory's folder `shell`, where programs run that name no other; made when it is needed.
+    pub shell_dir: PathBuf,
+}
+
+/// What becomes of a tool call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Action {
+    /// It runs.
+    Allow,
+    /// A person decides.
+    Ask,
+    /// It doesn't.
+    Deny,
+}
+
+/// One of `tools.rules`. In patterns `*` stands for any part.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ToolRule {
+    /// `tool`, a pattern.
+    pub tool: String,
+    /// `action`.
+    pub action: Action,
+    /// `agent`, a pattern.
+    pub agent: Option<String>,
+    /// `channel`, a pattern.
+    pub channel: Option<String>,
+    /// `user`, a pattern.
+    pub user: Option<String>,
+    /// `role`, exactly.
+    pub role: Option<Standing>,
+    /// `arguments`: names and patterns.
+    pub arguments: Vec<(String, String)>,
+}
+
+/// One of `tools.mcp`.
+#[derive(Clone, Debug)]
+pub struct McpServer {
+    /// How it is reached.
+    pub reach: McpReach,
+    /// `tools`: patterns of the server's own names; `None` for all.
+    pub tools: Option<Vec<String>>,
+    /// `timeout`.
+    pub timeout: Duration,
+}
+
+/// How an MCP server is reached.
+#[derive(Clone, Debug)]
+pub enum McpReach {
+    /// `command`, `args`, `env`, `cwd`.
+    Program {
+        /// An absolute path.
+        command: PathBuf,
+        /// Its arguments.
+        args: Vec<String>,
+        /// Its whole environment.
+        env: Vec<(String, Secret)>,
+        /// The directory that it runs in, absolute.
+        cwd: PathBuf,
+    },
+    /// `url`, `token`.
+    Address {
+        /// `http` or `https`.
+        url: String,
+        /// The bearer token.
+        token: Option<Secret>,
+    },
+}
+
+/// One of `tools.shell.commands`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ShellCommand {
+    /// `path`, absolute.
+    pub path: PathBuf,
+    /// `args`: patterns.
+    pub args: Vec<String>,
+    /// `about`.
+    pub about: Option<String>,
+    /// `cwd`, absolute; `None` for the data directory's `shell` folder.
+    pub cwd: Option<PathBuf>,
+    /// `timeout`.
+    pub timeout: Duration,
+    /// `maxMemory`.
+    pub max_memory: u64,
+    /// `maxProcesses`.
+    pub max_processes: u64,
 }
 
 /// One of `bindings`.

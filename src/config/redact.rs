@@ -25,7 +25,23 @@ pub(super) fn with_built_in(doc: &Value) -> Value {
             map.insert(name.into(), entry);
         }
     }
+    with_built_in_rules(&mut doc);
     doc
+}
+
+/// The rules where neither `tools.default` nor `tools.rules` is written: what touches nothing but the user's own conversation and
+/// notes, or shows how the machine is.
+const RULES: [&str; 4] = ["time.*", "memory.*", "session.*", "system.status"];
+
+fn with_built_in_rules(doc: &mut Value) {
+    let tools = doc.as_object_mut().map(|d| d.entry("tools").or_insert_with(|| Value::Object(Map::new())));
+    if let Some(tools) = tools.and_then(Value::as_object_mut)
+        && !tools.contains_key("default")
+        && !tools.contains_key("rules")
+    {
+        let rules = RULES.iter().map(|tool| serde_json::json!({"tool": tool, "action": "allow"})).collect();
+        tools.insert("rules".into(), rules);
+    }
 }
 
 /// The effective document of one that has no problems: every key with its value or its default, what is built in included,

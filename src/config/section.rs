@@ -361,6 +361,7 @@ macro_rules! variants {
 
         impl $of {
             /// The name of the type.
+            #[allow(dead_code)]
             pub fn name(&self) -> &'static str {
                 match self { $( $of::$variant(_) => $text ),+ }
             }

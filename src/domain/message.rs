@@ -4,6 +4,7 @@ use serde::Serialize;
 use serde_json::Value;
 
 use crate::domain::delivery::Delivery;
+use crate::domain::principal::Standing;
 
 /// A message as it is put to the store.
 #[derive(Clone, Debug, PartialEq)]
@@ -28,6 +29,10 @@ pub struct NewInbound {
     pub metadata: Option<Value>,
     /// When it came in.
     pub received_ms: i64,
+    /// How far its sender is known.
+    pub standing: Standing,
+    /// Whether it is handled at once, beside its session's turns (`/stop`, `/approve`, `/deny`).
+    pub urgent: bool,
 }
 
 /// What became of putting a message to the store.

@@ -3,16 +3,22 @@
 //! Invariant: plain values, without I/O and without a lock. Times are milliseconds since 1970 (`_ms`) for people and peers.
 
 mod delivery;
+mod memory;
 mod message;
 mod principal;
 mod session;
+mod tool;
 
 pub use delivery::{Attempt, Delivery, DeliveryState, Handoff, NewOutbound, Outcome};
+pub use memory::{NOTE_BYTES_MAX, NOTES_MAX, Note, Spent, Summary, Usage};
 pub use message::{Accepted, InboundMessage, MessageState, NewInbound, TimelineEntry};
-pub use principal::{Principal, Role};
+pub use principal::{Principal, Role, Standing};
 pub use session::{Claim, Entry, FinishedTurn, Said, SessionInfo, Step, StepKind};
+pub use tool::{Approval, ApprovalState, CallResult, Decision, LearnedRule, ToolCall};
 
 /// The name of the built-in channel that the WebSocket chat is.
 pub const WEBSOCKET_CHANNEL: &str = "websocket";
+/// The name under which the OpenAI-compatible API puts messages to the inbox; no channel: nothing can be sent by it.
+pub const OPENAI_CHANNEL: &str = "openai";
 /// Longest user, conversation and external message id, in bytes.
 pub const ID_BYTES_MAX: usize = 256;

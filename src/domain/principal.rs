@@ -27,6 +27,46 @@ impl Role {
     }
 }
 
+/// How far the sender of a message is known, as its channel vouches for it; later ones may have all done that earlier ones may.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Standing {
+    /// Nobody vouches for who it is (an unsigned webhook): the safe tools alone.
+    #[default]
+    Unverified,
+    /// Known, without further rights.
+    User,
+    /// May decide approvals.
+    Operator,
+    /// May do all.
+    Admin,
+}
+
+impl Standing {
+    /// All of them, in the order of their numbers in the store.
+    pub const ALL: [Standing; 4] = [Self::Unverified, Self::User, Self::Operator, Self::Admin];
+
+    /// The name in rules.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Standing::Unverified => "unverified",
+            Standing::User => "user",
+            Standing::Operator => "operator",
+            Standing::Admin => "admin",
+        }
+    }
+}
+
+impl From<Role> for Standing {
+    fn from(role: Role) -> Self {
+        match role {
+            Role::User => Standing::User,
+            Role::Operator => Standing::Operator,
+            Role::Admin => Standing::Admin,
+        }
+    }
+}
+
 /// An authenticated caller.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Principal {

@@ -6,6 +6,9 @@ use serde::Serialize;
 use serde_json::Value;
 
 use crate::domain::delivery::NewOutbound;
+use crate::domain::memory::Spent;
+use crate::domain::principal::Standing;
+use crate::domain::tool::Approval;
 
 /// Who said something in a transcript.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -40,6 +43,9 @@ pub struct Entry {
     /// The inbound message of whose turn it is, where there is one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub message_id: Option<String>,
+    /// The number of that turn in its session, from 1.
+    #[serde(skip)]
+    pub turn: u64,
 }
 
 /// A session, as lists show it.
@@ -63,6 +69,13 @@ pub struct SessionInfo {
     pub updated_ms: i64,
     /// Turns finished so far.
     pub turns: u64,
+    /// Tokens that they used: of prompts and of answers.
+    pub tokens_in: u64,
+    /// See `tokens_in`.
+    pub tokens_out: u64,
+    /// The model that the session was switched to (`/model`).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub model: Option<String>,
     /// The latest entries, oldest first; empty in lists of sessions.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub transcript: Vec<Entry>,
@@ -91,12 +104,18 @@ pub struct Claim {
     pub metadata: Option<Value>,
     /// When it was accepted.
     pub received_ms: i64,
+    /// How far its author is known.
+    pub standing: Standing,
+    /// The model that the session was switched to (`/model`).
+    pub model: Option<String>,
     /// How often its turn was started, this time included.
     pub attempts: u32,
     /// Tries of this message that failed in a way that may pass (the provider was down).
     pub failures: u32,
     /// The journal of former, cut-off tries, oldest first.
     pub steps: Vec<Step>,
+    /// The approvals that this turn asked for, oldest first.
+    pub approvals: Vec<Approval>,
 }
 
 /// What a step of a turn was.
@@ -109,24 +128,37 @@ pub enum StepKind {
     Retried,
     /// A drain cut the turn short; it goes on at the next start.
     Interrupted,
-    /// The model's whole answer is in.
-    Answer,
+    /// The model asked for tools: `data` is its answer (`agent::turn`).
+    Asked,
+    /// A tool call is about to run: `data` is its id. Without a `Result` behind it its outcome is unknown.
+    Called,
+    /// What came of a tool call: `data` is a `CallResult`.
+    Result,
+    /// The turn waits for a person's decision.
+    Parked,
 }
 
 impl StepKind {
+    /// All of them.
+    pub const ALL: [StepKind; 7] =
+        [Self::Started, Self::Retried, Self::Interrupted, Self::Asked, Self::Called, Self::Result, Self::Parked];
+
     /// The name in the store and in timelines.
     pub fn as_str(self) -> &'static str {
         match self {
             StepKind::Started => "started",
             StepKind::Retried => "retried",
             StepKind::Interrupted => "interrupted",
-            StepKind::Answer => "answer",
+            StepKind::Asked => "tools_asked",
+            StepKind::Called => "tool_called",
+            StepKind::Result => "tool_result",
+            StepKind::Parked => "waiting_approval",
         }
     }
 
     /// The kind of that name.
     pub fn parse(name: &str) -> Option<Self> {
-        [Self::Started, Self::Retried, Self::Interrupted, Self::Answer].into_iter().find(|k| k.as_str() == name)
+        Self::ALL.into_iter().find(|k| k.as_str() == name)
     }
 }
 
@@ -135,8 +167,10 @@ impl StepKind {
 pub struct Step {
     /// What it was.
     pub kind: StepKind,
-    /// Its content: an answer's text, a failure's sentence.
+    /// What a person reads in the timeline: a tool's name, a failure's sentence; short.
     pub detail: String,
+    /// What the turn goes on from, as JSON, of any length; empty where the kind says it all. Never shown.
+    pub data: String,
     /// When.
     pub at_ms: i64,
 }
@@ -154,6 +188,8 @@ pub struct FinishedTurn {
     pub outbound: Vec<NewOutbound>,
     /// How long the turn took, for its timeline.
     pub took: Duration,
-    /// Tokens that the provider counted, in and out.
-    pub tokens: (u64, u64),
+    /// What it used, by provider.
+    pub spent: Vec<Spent>,
+    /// Whether nothing of it is to be kept: the session and its texts are erased with it.
+    pub forget: bool,
 }

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use serde_json::Value;
 
 use crate::base::ids::new_id;
-use crate::domain::{Accepted, NewInbound};
+use crate::domain::{Accepted, NewInbound, Standing};
 use crate::flow::Flow;
 use crate::store::StoreError;
 use crate::telemetry::metrics::Intake;
@@ -30,6 +30,8 @@ pub struct Arrival {
     pub text: String,
     /// What the sender attached.
     pub metadata: Option<Value>,
+    /// How far the sender is known.
+    pub standing: Standing,
     /// The agent that the sender asked for, where the channel lets them.
     pub agent: Option<String>,
 }
@@ -87,6 +89,8 @@ impl Flow {
             text: arrival.text,
             metadata: arrival.metadata,
             received_ms: now_ms,
+            standing: arrival.standing,
+            urgent: false,
         };
         let flow = self.clone();
         self.store.accept(

@@ -14,7 +14,7 @@ use crate::agent::turn::{self, TurnReply};
 use crate::base::error::{Error, ErrorKind};
 use crate::base::ids::new_id;
 use crate::base::stop::Stop;
-use crate::domain::{Claim, Delivery, FinishedTurn, Handoff, MessageState, NewOutbound, WEBSOCKET_CHANNEL};
+use crate::domain::{Claim, Delivery, FinishedTurn, Handoff, MessageState, NewOutbound, Spent, WEBSOCKET_CHANNEL};
 use crate::flow::waiters::Waited;
 use crate::flow::{Flow, POLL, STORE_PAUSE, frames, idle};
 use crate::store::StoreError;
@@ -101,7 +101,8 @@ fn end(flow: &Flow, claim: &Claim, reply: TurnReply, took: Duration, finish: &St
         ends_session: reply.ends_session,
         outbound: outbound(flow, claim, &reply.text),
         took,
-        tokens: reply.tokens,
+        spent: vec![Spent { provider: reply.provider.clone(), tokens_in: reply.tokens.0, tokens_out: reply.tokens.1, calls: 1 }],
+        forget: false,
     };
     match insist(finish, || flow.store.finish_turn(turn.clone())) {
         Some(Ok(deliveries)) => {
@@ -175,7 +176,7 @@ fn failed(flow: &Flow, claim: &Claim, error: &Error, took: Duration, finish: &St
     }
     log::error!(message_id = claim.message_id.as_str(), session_id = claim.session_id.as_str(); "a message is set aside as failed: {text}");
     flow.metrics.turn(TurnEnd::Failed, took);
-    if let Some(Err(e)) = insist(finish, || flow.store.fail_turn(&claim.message_id, &text, Vec::new())) {
+    if let Some(Err(e)) = insist(finish, || flow.store.fail_turn(&claim.message_id, &text, Vec::new(), Vec::new())) {
         log::warn!(message_id = claim.message_id.as_str(); "a failed message was not set aside: {e}");
         return;
     }

@@ -13,8 +13,8 @@ use std::time::Duration;
 use serde_json::Value;
 
 use crate::domain::{
-    Accepted, Attempt, Claim, Delivery, DeliveryState, Entry, FinishedTurn, InboundMessage, MessageState, NewInbound,
-    NewOutbound, SessionInfo, Step,
+    Accepted, Approval, ApprovalState, Attempt, Claim, Decision, Delivery, DeliveryState, Entry, FinishedTurn, InboundMessage,
+    LearnedRule, MessageState, NewInbound, NewOutbound, Note, SessionInfo, Spent, Step, Summary, Usage,
 };
 
 /// Why the store did not do it.
@@ -108,6 +108,8 @@ pub struct Depths {
     pub queued: u64,
     /// Turns running.
     pub running: u64,
+    /// Turns that wait for a person's decision.
+    pub waiting_approval: u64,
     /// Deliveries to be sent by workers.
     pub pending: u64,
     /// Deliveries that wait for the receiver's own receipt.
@@ -164,8 +166,80 @@ pub trait Store: Send + Sync {
     /// not running (it was ended elsewhere): nothing is written.
     fn finish_turn(&self, turn: FinishedTurn) -> Result<Vec<Delivery>>;
 
-    /// Sets a message aside as failed, with what the user is to be told. Durable.
-    fn fail_turn(&self, message_id: &str, reason: &str, notice: Vec<NewOutbound>) -> Result<Vec<Delivery>>;
+    /// Sets a message aside as failed, with what the user is to be told and what its tries used. Durable.
+    fn fail_turn(&self, message_id: &str, reason: &str, notice: Vec<NewOutbound>, spent: Vec<Spent>) -> Result<Vec<Delivery>>;
+
+    /// Ends a running turn as cancelled. Its pending approvals are cancelled with it. Durable. `Conflict` where it isn't running.
+    fn cancel_turn(&self, message_id: &str, reason: &str, spent: Vec<Spent>) -> Result<()>;
+
+    /// Cancels what of a session was accepted before `message_id` and isn't running: messages that are queued or wait for an
+    /// approval (which is cancelled, too). Durable. Gives the ids of the messages.
+    fn cancel_waiting(&self, session_id: &str, message_id: &str, reason: &str) -> Result<Vec<String>>;
+
+    /// Takes the oldest urgent message that is queued, whatever runs in its session. Soft. Ended like any other turn.
+    fn claim_urgent(&self) -> Result<Option<Claim>>;
+
+    /// Lets a running turn wait for decisions: puts the approvals, adds the step, and the message waits
+    /// (`MessageState::WaitingApproval`) with its session behind it. Durable. Where an approval of the same message and call is
+    /// there already, it stays as it is.
+    fn park_turn(&self, message_id: &str, approvals: Vec<Approval>, step: Step) -> Result<()>;
+
+    /// Decides a pending approval. With `Always` a rule for exactly this call is put beside it. Once a message has no pending
+    /// approval left, it is queued again at its place. Durable. `Conflict` where it is decided already: the first one counts.
+    fn decide_approval(&self, id: &str, decision: Decision, by: &str) -> Result<Approval>;
+
+    /// Expires the pending approvals whose time is over, by the wall clock; their messages are queued again. Durable. Gives them.
+    fn expire_approvals(&self) -> Result<Vec<Approval>>;
+
+    /// When the next pending approval expires, if there is one: how long until then. From memory, or nearly so.
+    fn next_approval_due(&self) -> Option<Duration>;
+
+    /// One approval.
+    fn approval(&self, id: &str) -> Result<Approval>;
+
+    /// Approvals, newest first; of one state or all.
+    fn approvals(&self, state: Option<ApprovalState>, page: Page) -> Result<Listed<Approval>>;
+
+    /// The rules that operators' `always` made, oldest first. At most 1,000 are kept: one more is a `Conflict` at its decision.
+    fn learned_rules(&self) -> Result<Vec<LearnedRule>>;
+
+    /// Forgets such a rule. Durable.
+    fn forget_rule(&self, id: &str) -> Result<()>;
+
+    /// Keeps a note; an id that is there already changes nothing. Durable. `Conflict` where the user has `NOTES_MAX` with that
+    /// agent.
+    fn add_note(&self, note: Note) -> Result<()>;
+
+    /// Changes a note's text. Durable.
+    fn change_note(&self, id: &str, text: &str) -> Result<Note>;
+
+    /// Forgets a note. Durable.
+    fn forget_note(&self, id: &str) -> Result<()>;
+
+    /// One note.
+    fn note(&self, id: &str) -> Result<Note>;
+
+    /// A user's notes, newest first, with one agent or all.
+    fn notes(&self, user_id: &str, agent: Option<&str>, page: Page) -> Result<Listed<Note>>;
+
+    /// The notes of a user with an agent that fit a text best, best first, at most `limit`: any of its words counts, in any
+    /// script. No text is an error: one without words fits nothing.
+    fn search_notes(&self, user_id: &str, agent: &str, text: &str, limit: usize) -> Result<Vec<Note>>;
+
+    /// What a session's older turns came to.
+    fn summary(&self, session_id: &str) -> Result<Option<Summary>>;
+
+    /// Puts that; an older one is replaced. Soft: it can be made again.
+    fn set_summary(&self, session_id: &str, summary: Summary) -> Result<()>;
+
+    /// Switches a session to another model, or back. Durable.
+    fn set_model(&self, session_id: &str, model: Option<&str>) -> Result<()>;
+
+    /// What was used since `day` (days since 1970 in UTC), of one user or all; the latest day first.
+    fn usage(&self, day: i64, user_id: Option<&str>) -> Result<Vec<Usage>>;
+
+    /// Tokens, in and out together, that `day` has seen: of an agent, by one user or by all.
+    fn tokens_of(&self, day: i64, agent: &str, user_id: Option<&str>) -> Result<u64>;
 
     /// Queues a failed message again. Durable. `Conflict` where it isn't failed.
     fn retry_message(&self, message_id: &str) -> Result<()>;
@@ -218,8 +292,8 @@ pub trait Store: Send + Sync {
     /// One user's sessions, the latest used first, with their transcripts (the latest `entries` of each).
     fn sessions_of(&self, user_id: &str, entries: usize, page: Page) -> Result<Listed<SessionInfo>>;
 
-    /// Ends and erases a user's sessions: transcripts, and the texts of their messages and deliveries. Messages still to be
-    /// answered are cancelled. What is left of each message is what deduplication needs. Durable. Gives how many sessions.
+    /// Ends and erases a user's sessions: transcripts, summaries, and the texts of their messages, deliveries and approvals; and the
+    /// user's notes. Messages still to be answered are cancelled. What is left of each message is what deduplication needs. Durable. Gives how many sessions.
     fn erase_user(&self, user_id: &str) -> Result<u64>;
 
     /// Adds to the audit trail. Soft; never blocks, and drops the entry only when the store can't write.

@@ -23,7 +23,7 @@ impl Provider for Builtin {
             shorten(&heard.join(" "), ECHO_MAX)
         );
         on_delta(&text);
-        Ok(Answer { text, tokens_in: 0, tokens_out: 0, finish: "stop".into(), model: "builtin".into() })
+        Ok(Answer { text, calls: Vec::new(), tokens_in: 0, tokens_out: 0, finish: "stop".into(), model: "builtin".into() })
     }
 
     fn models(&self) -> Result<Vec<String>> {
@@ -44,8 +44,8 @@ mod tests {
             ("", "heard: \n"),
             (&"ü".repeat(300), &format!("heard: {}…\n", "ü".repeat(100))),
         ] {
-            let messages = vec![ChatMessage { role: ChatRole::User, text: heard.into() }];
-            let ask = Completion { model: "auto".into(), messages, max_output_tokens: None, deadline: Default::default() };
+            let messages = vec![ChatMessage::new(ChatRole::User, heard)];
+            let ask = Completion::of("auto", messages, Default::default());
             let mut streamed = String::new();
             let answer = Builtin.complete(&ask, &mut |d| streamed.push_str(d)).unwrap();
             assert_eq!((answer.text.lines().count(), &answer.text), (2, &streamed));

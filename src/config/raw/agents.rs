@@ -1,6 +1,6 @@
 //! `providers`, `agents`, `bindings`, `tools`, `jobs`: who answers, whom, with what.
 //!
-//! Invariant: as in `raw`. `tools.shell` and the entries of `tools.mcp` are free in form until a version runs them.
+//! Invariant: as in `raw`.
 
 use serde_json::Value;
 
@@ -77,8 +77,14 @@ section! {
         turn_timeout: u64 = key("turnTimeout", Preset::Int(300_000)).range(1, 86_400_000);
         /// Tokens of one answer; without it the server decides.
         max_output_tokens: Option<u64> = key("maxOutputTokens", Preset::Unset).range(1, 100_000_000);
-        /// Tokens that it may use in a day.
+        /// Tokens, in and out, that one turn may use.
+        tokens_per_turn: Option<u64> = key("tokensPerTurn", Preset::Unset).range(1, 1_000_000_000_000);
+        /// Tokens that it may use in a day (UTC).
         tokens_per_day: Option<u64> = key("tokensPerDay", Preset::Unset).range(1, 1_000_000_000_000);
+        /// Tokens that one user may use of it in a day.
+        tokens_per_user_day: Option<u64> = key("tokensPerUserDay", Preset::Unset).range(1, 1_000_000_000_000);
+        /// The tools that it is offered, by name, `*` standing for any part; without it all that the rules don't deny.
+        tools: Option<Vec<String>> = key("tools", Preset::Unset).range(0, 256);
     }
 }
 
@@ -99,12 +105,13 @@ section! {
     Tools {
         /// What applies to a tool that no rule names.
         default: Action = key("default", Preset::Text("ask"));
-        /// Rules; the first that fits decides.
+        /// Rules; the first that fits decides. Where neither `default` nor `rules` is written, the tools that touch nothing but the
+        /// user's own conversation and notes are allowed.
         rules: Vec<ToolRule> = key("rules", Preset::EmptyList);
-        /// MCP servers, by name. Their `command` can be set in the file alone, never over HTTP.
-        mcp: Named<Value> = key("mcp", Preset::EmptyObject).names();
+        /// MCP servers, by name. Those with a `command` can be set in the file alone, never over HTTP.
+        mcp: Named<McpServer> = key("mcp", Preset::EmptyObject).names().range(0, 32);
         /// Programs that agents may run. It can be set in the file alone, never over HTTP.
-        shell: Value = key("shell", Preset::Unset);
+        shell: Option<Shell> = key("shell", Preset::Unset);
     }
 }
 
@@ -113,13 +120,81 @@ choice! {
     Action { Allow = "allow", Ask = "ask", Deny = "deny" }
 }
 
+choice! {
+    /// How far a sender is known.
+    Sender { Unverified = "unverified", User = "user", Operator = "operator", Admin = "admin" }
+}
+
 section! {
-    /// A rule on tools.
+    /// A rule on tools. It fits where all that is written in it fits.
     ToolRule {
-        /// A tool's name; `*` at its end stands for any rest.
+        /// A tool's name; `*` stands for any part.
         tool: String = key("tool", Preset::Required).range(1, 256);
         /// What becomes of its calls: `ask` lets a person decide.
         action: Action = key("action", Preset::Required);
+        /// The agent that calls; `*` stands for any part.
+        agent: Option<String> = key("agent", Preset::Unset).range(1, 256);
+        /// The channel by which the message came; `*` stands for any part.
+        channel: Option<String> = key("channel", Preset::Unset).range(1, 256);
+        /// The user who wrote it; `*` stands for any part.
+        user: Option<String> = key("user", Preset::Unset).range(1, 256);
+        /// How far that user is known: exactly this.
+        role: Option<Sender> = key("role", Preset::Unset);
+        /// Arguments, by name: each must be there and fit its text, in which `*` stands for any part.
+        arguments: Named<String> = key("arguments", Preset::EmptyObject).range(0, 32);
+    }
+}
+
+section! {
+    /// An MCP server: a program (`command`) that speaks over its standard input and output, or an address (`url`).
+    McpServer {
+        /// `false` switches it off.
+        enabled: bool = key("enabled", Preset::Bool(true));
+        /// The program, as an absolute path.
+        command: Option<String> = key("command", Preset::Unset).range(1, 4096);
+        /// Its arguments.
+        args: Vec<String> = key("args", Preset::EmptyList).range(0, 64);
+        /// Its environment, all of it.
+        env: Named<RawSecret> = key("env", Preset::EmptyObject).range(0, 64);
+        /// The directory that it runs in; a relative path starts at the data directory, which is the default.
+        cwd: Option<String> = key("cwd", Preset::Unset).range(1, 4096);
+        /// The address of a server that speaks Streamable HTTP.
+        url: Option<String> = key("url", Preset::Unset).range(1, 2048);
+        /// The bearer token for that address.
+        token: Option<RawSecret> = key("token", Preset::Unset);
+        /// The tools of it that are used, by the server's own names, `*` standing for any part; without it all.
+        tools: Option<Vec<String>> = key("tools", Preset::Unset).range(0, 256);
+        /// Time for one call, in ms.
+        timeout: u64 = key("timeout", Preset::Int(30_000)).range(100, 3_600_000);
+    }
+}
+
+section! {
+    /// Programs that agents may run, as `shell.run`: never by a shell, with an empty environment.
+    Shell {
+        /// The programs, by the names that agents call them by.
+        commands: Named<ShellCommand> = key("commands", Preset::EmptyObject).names().range(0, 64);
+    }
+}
+
+section! {
+    /// A program that agents may run.
+    ShellCommand {
+        /// Its absolute path. A change of the file behind it needs a new approval.
+        path: String = key("path", Preset::Required).range(1, 4096);
+        /// Its arguments, one pattern each: a text, in which `*` stands for any part; `*` never stands for a leading `-`. With a
+        /// last one of `...` the one before it may come any number of times.
+        args: Vec<String> = key("args", Preset::EmptyList).range(0, 64);
+        /// What it does, for the model.
+        about: Option<String> = key("about", Preset::Unset).range(1, 300);
+        /// The directory that it runs in; the data directory's `shell` folder without it.
+        cwd: Option<String> = key("cwd", Preset::Unset).range(1, 4096);
+        /// Time that it may run, in ms.
+        timeout: u64 = key("timeout", Preset::Int(10_000)).range(100, 600_000);
+        /// Memory that it may take, in bytes.
+        max_memory: u64 = key("maxMemory", Preset::Int(268_435_456)).range(1_048_576, 1_099_511_627_776);
+        /// Processes that it may have at a time.
+        max_processes: u64 = key("maxProcesses", Preset::Int(16)).range(1, 1000);
     }
 }
 

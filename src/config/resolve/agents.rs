@@ -1,4 +1,4 @@
-//! `providers`, `agents`, `bindings`: names that must be there.
+//! `providers`, `agents`, `bindings`: names that must be there. Tools are in `tools`.
 //!
 //! Invariant: every name that a resolved agent or binding holds exists; the last binding takes all.
 
@@ -12,6 +12,9 @@ use crate::config::raw::{self, ProviderOf, Raw};
 use crate::config::section::Named;
 use crate::domain::WEBSOCKET_CHANNEL;
 
+/// Anthropic's own server.
+const ANTHROPIC: &str = "https://api.anthropic.com";
+
 impl Resolver<'_> {
     pub(super) fn providers(&mut self, raw: &Named<raw::Provider>) -> BTreeMap<String, Provider> {
         let mut providers = BTreeMap::new();
@@ -22,8 +25,15 @@ impl Resolver<'_> {
                     let base_url = self.formed(Some(&openai.base_url), &path, "baseUrl", text::url);
                     (ProviderKind::OpenAi, base_url, self.keyed(openai.api_key.as_ref(), &path, "apiKey", Use::Key))
                 }
+                Some(ProviderOf::Anthropic(anthropic)) => {
+                    let base_url = match &anthropic.base_url {
+                        Some(url) => self.formed(Some(url), &path, "baseUrl", text::url),
+                        None => Some(ANTHROPIC.to_string()),
+                    };
+                    (ProviderKind::Anthropic, base_url, self.keyed(anthropic.api_key.as_ref(), &path, "apiKey", Use::Key))
+                }
                 Some(ProviderOf::Builtin(_)) => (ProviderKind::Builtin, None, None),
-                Some(ProviderOf::Anthropic(_)) | None => continue, // a problem already
+                None => continue, // a problem already
             };
             let provider = Provider {
                 kind,
@@ -58,6 +68,11 @@ impl Resolver<'_> {
                 max_history: size(agent.max_history),
                 turn_timeout: ms(agent.turn_timeout),
                 max_output_tokens: agent.max_output_tokens,
+                max_rounds: size(agent.max_rounds),
+                tokens_per_turn: agent.tokens_per_turn,
+                tokens_per_day: agent.tokens_per_day,
+                tokens_per_user_day: agent.tokens_per_user_day,
+                tools: agent.tools.clone(),
             };
             agents.insert(name.clone(), agent);
         }

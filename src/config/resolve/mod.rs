@@ -8,6 +8,7 @@ mod channels;
 mod gateway;
 mod secrets;
 mod text;
+mod tools;
 mod unbuilt;
 
 pub(super) use gateway::unfit_token;
@@ -128,6 +129,7 @@ impl Resolver<'_> {
             providers: self.providers(&raw.providers),
             agents: self.agents(raw),
             bindings: self.bindings(raw),
+            tools: self.tools(&raw.tools),
             store_path: self.path(&raw.store.path, "$.store.path"),
             log: log(&raw.log),
         };

@@ -2,10 +2,8 @@
 //!
 //! Invariant: a key that would promise something and do nothing is refused. What is switched off promises nothing.
 
-use serde_json::Value;
-
 use crate::config::problem::{Problems, join};
-use crate::config::raw::{AuthMode, ChannelOf, ProviderOf, Queue, Raw};
+use crate::config::raw::{AuthMode, ChannelOf, Queue, Raw};
 
 const NOT_YET: &str = "not built into this version";
 
@@ -39,33 +37,7 @@ pub(super) fn refuse(raw: &Raw, out: &mut Problems) {
             }
         }
     }
-    for (name, provider) in &raw.providers.0 {
-        if let Some(other @ ProviderOf::Anthropic(_)) = &provider.of {
-            let path = join(&join("$.providers", name), "type");
-            out.add(path, format!("providers of type {} are {NOT_YET}; use \"openai\"", other.name()));
-        }
-    }
-    for (name, agent) in &raw.agents.0 {
-        if agent.tokens_per_day.is_some() {
-            out.add(join(&join("$.agents", name), "tokensPerDay"), format!("a limit of tokens is {NOT_YET}"));
-        }
-    }
-    if !raw.tools.mcp.0.is_empty() {
-        out.add("$.tools.mcp", format!("MCP servers are {NOT_YET}; leave it empty"));
-    }
-    if !is_empty(&raw.tools.shell) {
-        out.add("$.tools.shell", format!("programs as tools are {NOT_YET}; leave it out"));
-    }
     if !raw.jobs.is_empty() {
         out.add("$.jobs", format!("scheduled jobs are {NOT_YET}; leave the list empty"));
-    }
-}
-
-fn is_empty(v: &Value) -> bool {
-    match v {
-        Value::Null | Value::Bool(false) => true,
-        Value::Array(list) => list.is_empty(),
-        Value::Object(map) => map.is_empty(),
-        _ => false,
     }
 }

@@ -59,7 +59,7 @@ fn transcript(sql: &Sql<'_>, session: i64, limit: usize) -> Ran<Vec<Entry>> {
         (session, limit.div_ceil(2) as i64),
         |row| {
             let id: String = row.get(0)?;
-            let entry = |role, text, at_ms| Entry { role, text, at_ms, message_id: Some(id.clone()) };
+            let entry = |role, text, at_ms| Entry { role, text, at_ms, message_id: Some(id.clone()), turn: 0 };
             Ok([entry(Said::User, row.get(2)?, row.get(1)?), entry(Said::Assistant, row.get(4)?, row.get(3)?)])
         },
     )?;
@@ -80,6 +80,9 @@ fn read(row: &Row<'_>) -> rusqlite::Result<(i64, SessionInfo)> {
         created_ms: row.get(6)?,
         updated_ms: row.get(7)?,
         turns: row.get::<_, u32>(8)?.into(),
+        tokens_in: 0,
+        tokens_out: 0,
+        model: None,
         transcript: Vec::new(),
     };
     Ok((row.get(0)?, info))

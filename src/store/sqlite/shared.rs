@@ -86,7 +86,7 @@ impl Shared {
         let counts = *locked(&self.counts);
         let [queued, running, pending, unacknowledged] =
             [counts.queued, counts.running, counts.pending, counts.unacknowledged].map(|n| n.max(0) as u64);
-        Depths { queued, running, pending, unacknowledged }
+        Depths { queued, running, waiting_approval: 0, pending, unacknowledged }
     }
 
     /// Counts a commit.

@@ -9,8 +9,8 @@ use std::time::Duration;
 use crossbeam_channel::TrySendError;
 
 use crate::domain::{
-    Accepted, Attempt, Claim, Delivery, DeliveryState, Entry, FinishedTurn, InboundMessage, MessageState, NewInbound,
-    NewOutbound, SessionInfo, Step,
+    Accepted, Approval, ApprovalState, Attempt, Claim, Decision, Delivery, DeliveryState, Entry, FinishedTurn, InboundMessage,
+    LearnedRule, MessageState, NewInbound, NewOutbound, Note, SessionInfo, Spent, Step, Summary, Usage,
 };
 use crate::store::sqlite::audit::Old;
 use crate::store::sqlite::command::Command;
@@ -23,6 +23,10 @@ use crate::store::sqlite::turns::{self, Back, Finished};
 use crate::store::sqlite::writer::Item;
 use crate::store::sqlite::{SqliteStore, audit, delivering, inbox, outbox, sessions};
 use crate::store::{AuditEntry, Depths, Done, Listed, Page, Recovery, Result, Seen, Store, StoreError};
+
+fn unbuilt<T>() -> Result<T> {
+    Err(StoreError::Unavailable("not built yet".into()))
+}
 
 const SOFT: bool = true;
 const DURABLE: bool = false;
@@ -100,7 +104,95 @@ impl Store for SqliteStore {
         self.ask(DURABLE, move |sql| turns::finish(sql, &turn), offering(after), |_, _| {}).map(Finished::deliveries)
     }
 
-    fn fail_turn(&self, message_id: &str, reason: &str, notice: Vec<NewOutbound>) -> Result<Vec<Delivery>> {
+    fn cancel_turn(&self, _: &str, _: &str, _: Vec<Spent>) -> Result<()> {
+        unbuilt()
+    }
+
+    fn cancel_waiting(&self, _: &str, _: &str, _: &str) -> Result<Vec<String>> {
+        unbuilt()
+    }
+
+    fn claim_urgent(&self) -> Result<Option<Claim>> {
+        unbuilt()
+    }
+
+    fn park_turn(&self, _: &str, _: Vec<Approval>, _: Step) -> Result<()> {
+        unbuilt()
+    }
+
+    fn decide_approval(&self, _: &str, _: Decision, _: &str) -> Result<Approval> {
+        unbuilt()
+    }
+
+    fn expire_approvals(&self) -> Result<Vec<Approval>> {
+        unbuilt()
+    }
+
+    fn next_approval_due(&self) -> Option<Duration> {
+        None
+    }
+
+    fn approval(&self, _: &str) -> Result<Approval> {
+        unbuilt()
+    }
+
+    fn approvals(&self, _: Option<ApprovalState>, _: Page) -> Result<Listed<Approval>> {
+        unbuilt()
+    }
+
+    fn learned_rules(&self) -> Result<Vec<LearnedRule>> {
+        unbuilt()
+    }
+
+    fn forget_rule(&self, _: &str) -> Result<()> {
+        unbuilt()
+    }
+
+    fn add_note(&self, _: Note) -> Result<()> {
+        unbuilt()
+    }
+
+    fn change_note(&self, _: &str, _: &str) -> Result<Note> {
+        unbuilt()
+    }
+
+    fn forget_note(&self, _: &str) -> Result<()> {
+        unbuilt()
+    }
+
+    fn note(&self, _: &str) -> Result<Note> {
+        unbuilt()
+    }
+
+    fn notes(&self, _: &str, _: Option<&str>, _: Page) -> Result<Listed<Note>> {
+        unbuilt()
+    }
+
+    fn search_notes(&self, _: &str, _: &str, _: &str, _: usize) -> Result<Vec<Note>> {
+        unbuilt()
+    }
+
+    fn summary(&self, _: &str) -> Result<Option<Summary>> {
+        unbuilt()
+    }
+
+    fn set_summary(&self, _: &str, _: Summary) -> Result<()> {
+        unbuilt()
+    }
+
+    fn set_model(&self, _: &str, _: Option<&str>) -> Result<()> {
+        unbuilt()
+    }
+
+    fn usage(&self, _: i64, _: Option<&str>) -> Result<Vec<Usage>> {
+        unbuilt()
+    }
+
+    fn tokens_of(&self, _: i64, _: &str, _: Option<&str>) -> Result<u64> {
+        unbuilt()
+    }
+
+    fn fail_turn(&self, message_id: &str, reason: &str, notice: Vec<NewOutbound>, _spent: Vec<Spent>) -> Result<Vec<Delivery>> {
         let (id, reason) = (message_id.to_string(), reason.to_string());
         let work = move |sql: &Sql<'_>| turns::fail(sql, &id, &reason, &notice);
         self.ask(DURABLE, work, offering(let_go(message_id, finished_next)), |_, _| {}).map(Finished::deliveries)

@@ -28,8 +28,15 @@ const DETAIL_BYTES: usize = 200;
 #[derive(Debug, Default)]
 pub(super) struct Journal(String);
 
-const LETTERS: [(char, StepKind); 4] =
-    [('s', StepKind::Started), ('r', StepKind::Retried), ('i', StepKind::Interrupted), ('a', StepKind::Answer)];
+const LETTERS: [(char, StepKind); 7] = [
+    ('s', StepKind::Started),
+    ('r', StepKind::Retried),
+    ('i', StepKind::Interrupted),
+    ('t', StepKind::Asked),
+    ('c', StepKind::Called),
+    ('o', StepKind::Result),
+    ('p', StepKind::Parked),
+];
 
 impl Journal {
     /// The journal of that text.
@@ -79,7 +86,7 @@ impl Journal {
                 Some(n) => sql.one("SELECT detail FROM steps WHERE n = ?1", [n], |row| row.get(0))?,
                 None => None,
             };
-            Ok(Step { kind, detail: long.unwrap_or_else(|| detail.to_string()), at_ms })
+            Ok(Step { kind, detail: detail.to_string(), data: long.unwrap_or_default(), at_ms })
         };
         self.lines().map(read).collect()
     }
@@ -105,9 +112,12 @@ pub(super) fn claim(sql: &Sql<'_>, session: i64) -> Ran<Option<Claim>> {
                 text: row.get(12)?,
                 metadata: outbox::metadata(row, 13)?,
                 received_ms: row.get(14)?,
+                standing: Default::default(),
+                model: None,
                 attempts: row.get::<_, u32>(2)?.saturating_add(1),
                 failures: row.get(3)?,
                 steps: Vec::new(),
+                approvals: Vec::new(),
             };
             Ok((row.get::<_, i64>(0)?, row.get::<_, i64>(1)?, Journal::new(row.get(4)?), claim))
         },
@@ -154,11 +164,11 @@ fn running(sql: &Sql<'_>, message_id: &str) -> Ran<Running> {
 /// Adds a step to a running turn's journal.
 pub(super) fn record_step(sql: &Sql<'_>, message_id: &str, step: &Step) -> Ran<()> {
     let Running { session, seq, mut journal } = running(sql, message_id)?;
-    if step.detail.len() <= DETAIL_BYTES && !step.detail.contains(['\n', '\r']) {
+    if step.data.is_empty() {
         journal.add(step.kind, step.at_ms, &step.detail);
     } else {
-        let n = sql.insert("INSERT INTO steps (seq, detail) VALUES (?1, ?2)", (seq, &step.detail))?;
-        journal.push(step.kind, step.at_ms, &n.to_string(), "");
+        let n = sql.insert("INSERT INTO steps (seq, detail) VALUES (?1, ?2)", (seq, &step.data))?;
+        journal.push(step.kind, step.at_ms, &n.to_string(), &step.detail);
     }
     sql.exec("UPDATE work SET journal = ?3 WHERE session = ?1 AND seq = ?2", (session, seq, journal.text()))?;
     Ok(())
@@ -231,7 +241,13 @@ pub(super) fn finish(sql: &Sql<'_>, turn: &FinishedTurn) -> Ran<Finished> {
     let took_ms = i64::try_from(turn.took.as_millis()).unwrap_or(i64::MAX);
     sql.exec(
         "UPDATE ended SET turn = ?2, took_ms = ?3, tokens_in = ?4, tokens_out = ?5 WHERE seq = ?1",
-        (seq, number, took_ms, turn.tokens.0 as i64, turn.tokens.1 as i64),
+        (
+            seq,
+            number,
+            took_ms,
+            turn.spent.iter().map(|s| s.tokens_in as i64).sum::<i64>(),
+            turn.spent.iter().map(|s| s.tokens_out as i64).sum::<i64>(),
+        ),
     )?;
     if turn.ends_session {
         sql.exec("UPDATE sessions SET state = ?2 WHERE n = ?1 AND state = 0", [session, ENDED])?;

@@ -127,7 +127,7 @@ impl Gathered {
             });
         }
         let model = self.model.unwrap_or_else(|| model.to_string());
-        Ok(Answer { text: self.text, tokens_in: self.tokens.0, tokens_out: self.tokens.1, finish, model })
+        Ok(Answer { text: self.text, calls: Vec::new(), tokens_in: self.tokens.0, tokens_out: self.tokens.1, finish, model })
     }
 }
 

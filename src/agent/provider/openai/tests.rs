@@ -26,8 +26,8 @@ fn provider(peer: &Scripted, clock: &Clock) -> OpenAi {
 }
 
 fn ask(model: &str, clock: &Clock) -> Completion {
-    let messages = vec![ChatMessage { role: ChatRole::User, text: "hi".into() }];
-    Completion { model: model.into(), messages, max_output_tokens: Some(64), deadline: clock.mono() + 10 * SECOND }
+    let messages = vec![ChatMessage::new(ChatRole::User, "hi")];
+    Completion { max_output_tokens: Some(64), ..Completion::of(model, messages, clock.mono() + 10 * SECOND) }
 }
 
 fn complete(peer: &Scripted) -> (Result<Answer, Failure>, String) {

@@ -136,7 +136,7 @@ fn lists_are_newest_first_and_go_on_where_they_ended() {
     let ids = accept_all(&home, &[("a", "1"), ("b", "2"), ("c", "3"), ("d", "4"), ("e", "5")]);
     let states: Vec<_> = std::iter::from_fn(|| claim(&home)).take(4).map(|c| c.message_id).collect();
     home.finish_turn(answer(&states[0], "r", vec![])).unwrap();
-    home.fail_turn(&states[1], "no", vec![]).unwrap();
+    home.fail_turn(&states[1], "no", vec![], vec![]).unwrap();
     home.finish_turn(answer(&states[2], "r", vec![])).unwrap();
     let list = |state, limit| {
         let (mut found, mut cursor) = (vec![], None);

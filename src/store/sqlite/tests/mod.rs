@@ -20,7 +20,7 @@ use crate::base::clock::Clock;
 use crate::base::ids::new_id;
 use crate::base::threads::Threads;
 use crate::domain::{
-    Accepted, Attempt, Claim, Delivery, FinishedTurn, Handoff, InboundMessage, NewInbound, NewOutbound, Outcome,
+    Accepted, Attempt, Claim, Delivery, FinishedTurn, Handoff, InboundMessage, NewInbound, NewOutbound, Outcome, Spent,
 };
 use crate::store::sqlite::SqliteStore;
 use crate::store::{Page, Result, Store};
@@ -102,6 +102,8 @@ pub(super) fn hello(user: &str, text: &str) -> NewInbound {
         text: text.into(),
         metadata: None,
         received_ms: NOW_MS,
+        standing: Default::default(),
+        urgent: false,
     }
 }
 
@@ -159,7 +161,8 @@ pub(super) fn answer(message_id: &str, reply: &str, outbound: Vec<NewOutbound>) 
         ends_session: false,
         outbound,
         took: Duration::from_millis(7),
-        tokens: (3, 4),
+        spent: vec![Spent { provider: "p".into(), tokens_in: 3, tokens_out: 4, calls: 1 }],
+        forget: false,
     }
 }
 

@@ -73,10 +73,10 @@ fn a_turn_that_is_not_running_ends_without_a_trace() {
     let claimed = claim(&home).unwrap();
     home.finish_turn(answer(&id, "first", out())).unwrap();
     refused(home.finish_turn(answer(&id, "second", out())));
-    refused(home.fail_turn(&id, "late", out()));
+    refused(home.fail_turn(&id, "late", out(), vec![]));
     assert!(matches!(home.defer_turn(&id, Duration::ZERO, "late"), Err(StoreError::Conflict(_))));
     assert!(matches!(home.release_turn(&id), Err(StoreError::Conflict(_))));
-    let step = Step { kind: StepKind::Answer, detail: String::new(), at_ms: 0 };
+    let step = Step { kind: StepKind::Called, detail: String::new(), data: String::new(), at_ms: 0 };
     assert!(matches!(home.record_step(&id, step), Err(StoreError::Conflict(_))));
     assert_eq!(home.finish_turn(answer("msg_none", "", vec![])), Err(StoreError::NotFound));
     let texts: Vec<_> = home.history(&claimed.session_id, 9).unwrap().into_iter().map(|e| e.text).collect();
@@ -124,7 +124,7 @@ fn a_failed_message_is_told_and_can_be_retried_at_its_place() {
     home.defer_turn(&ids[0], Duration::ZERO, "down").unwrap();
     claim(&home).unwrap();
     let notice = NewOutbound { in_reply_to: Some(ids[0].clone()), ..letter("a", "sorry") };
-    assert_eq!(home.fail_turn(&ids[0], "refused", vec![notice]).unwrap()[0].message, "sorry");
+    assert_eq!(home.fail_turn(&ids[0], "refused", vec![notice], vec![]).unwrap()[0].message, "sorry");
     assert_eq!(claim_text(&home).as_deref(), Some("a2"));
     home.retry_message(&ids[0]).unwrap();
     assert!(matches!(home.retry_message(&ids[0]), Err(StoreError::Conflict(_))));
@@ -146,13 +146,14 @@ fn a_journal_goes_on_where_it_was_cut_off() {
     let long = "line\n".repeat(10_000);
     claim(&home).unwrap();
     for detail in ["short", &long] {
-        home.record_step(&id, Step { kind: StepKind::Answer, detail: detail.into(), at_ms: NOW_MS + 1 }).unwrap();
+        home.record_step(&id, Step { kind: StepKind::Asked, detail: "x".into(), data: detail.into(), at_ms: NOW_MS + 1 })
+            .unwrap();
     }
     home.crash();
     let steps = claim(&home).unwrap().steps;
     let kinds: Vec<_> = steps.iter().map(|s| s.kind).collect();
-    assert_eq!(kinds, [StepKind::Started, StepKind::Answer, StepKind::Answer, StepKind::Interrupted]);
-    assert_eq!((steps[1].detail.as_str(), steps[2].detail == long), ("short", true));
+    assert_eq!(kinds, [StepKind::Started, StepKind::Asked, StepKind::Asked, StepKind::Interrupted]);
+    assert_eq!((steps[1].data.as_str(), steps[2].data == long), ("short", true));
     home.finish_turn(answer(&id, "r", vec![])).unwrap();
     assert_eq!(home.sql::<i64>("SELECT count(*) FROM steps"), 0, "an answered turn needs no journal's details");
 }
