@@ -3,11 +3,13 @@
 //! Invariant: built whole from a configuration and replaced whole at a reload; what was counted lives on under the agent's name.
 //! A provider's failure is the turn's, never the registry's: here only an unknown or disabled agent fails.
 
+mod breaker;
 pub mod commands;
 pub mod detect;
 mod health;
 pub mod prompt;
 pub mod provider;
+mod tokens;
 pub mod tools;
 pub mod turn;
 
@@ -21,6 +23,7 @@ use crate::base::error::{Error, ErrorKind, Result};
 use crate::config::{self, Config, ProviderKind};
 use crate::net::client::Client;
 
+use breaker::Breaker;
 use detect::Detector;
 use health::Health;
 pub use health::{AgentState, AgentStatus};
@@ -35,6 +38,8 @@ const BUILTIN: &str = "builtin";
 pub struct Agents {
     members: BTreeMap<String, Member>,
     providers: BTreeMap<String, Arc<dyn Provider>>,
+    /// One for each provider, new with each configuration: a mended one is tried at once.
+    breakers: BTreeMap<String, Arc<Breaker>>,
     local: Local,
 }
 
@@ -58,6 +63,26 @@ pub struct Candidate {
     pub label: String,
     /// The provider itself.
     pub provider: Arc<dyn Provider>,
+    breaker: Arc<Breaker>,
+}
+
+impl Route {
+    /// Notes how a turn ended.
+    fn note(&self, error: Option<&Error>, now_ms: i64) {
+        self.health.record(error, now_ms);
+    }
+}
+
+impl Candidate {
+    /// Whether its breaker lets a call pass.
+    fn admits(&self, now: Duration) -> bool {
+        self.breaker.admits(now)
+    }
+
+    /// Notes how a call ended.
+    fn note(&self, outcome: &Result<Answer, Failure>, now: Duration) {
+        self.breaker.record(outcome.as_ref().map(drop).map_err(|f| &f.error), now);
+    }
 }
 
 impl Agents {
@@ -89,7 +114,8 @@ impl Agents {
             .into_iter()
             .map(|(name, config)| (name.clone(), Member { health: health(&name).unwrap_or_default(), config }))
             .collect();
-        Agents { members, providers, local }
+        let breakers = providers.keys().map(|name| (name.clone(), Arc::new(Breaker::new()))).collect();
+        Agents { members, providers, breakers, local }
     }
 
     /// The agents' names that are enabled.
@@ -137,11 +163,36 @@ impl Agents {
 
     fn named(&self, name: &str) -> Result<Candidate> {
         match self.providers.get(name) {
-            Some(provider) => Ok(Candidate { label: name.to_string(), provider: provider.clone() }),
+            Some(provider) => Ok(Candidate {
+                label: name.to_string(),
+                provider: provider.clone(),
+                breaker: self.breakers.get(name).cloned().unwrap_or_default(),
+            }),
             None if name == BUILTIN => Ok(builtin()),
             None => Err(Error::new(ErrorKind::Permanent, format!("the provider {name} does not exist"))
                 .hint("see providers in the configuration")),
         }
+    }
+
+    /// Who answers for `agent` and with which model, as far as is known without asking anybody.
+    pub fn now(&self, agent: &str) -> (String, String) {
+        let Some(member) = self.members.get(agent) else { return (String::new(), String::new()) };
+        let provider = self.provider_of(&member.config).cloned().unwrap_or_else(|| self.local.last_label());
+        (provider, member.config.model.clone())
+    }
+
+    /// The models that `agent`'s provider offers. Asks it.
+    ///
+    /// # Errors
+    /// As [`Agents::resolve`] and [`Provider::models`].
+    pub fn models(&self, agent: &str) -> Result<Vec<String>> {
+        let route = self.resolve(agent)?;
+        route.candidates.first().map_or(Ok(Vec::new()), |c| c.provider.models())
+    }
+
+    /// The patterns of the tools that `agent` is offered; `None` for all.
+    pub fn tools_of(&self, agent: &str) -> Option<Vec<String>> {
+        self.members.get(agent).and_then(|m| m.config.tools.clone())
     }
 
     /// How the agents are. Asks nobody.
@@ -152,7 +203,7 @@ impl Agents {
 }
 
 fn builtin() -> Candidate {
-    Candidate { label: BUILTIN.to_string(), provider: Arc::new(Builtin) }
+    Candidate { label: BUILTIN.to_string(), provider: Arc::new(Builtin), breaker: Arc::default() }
 }
 
 /// Who answers where no provider is configured: a server found on this machine, else the built-in one.
@@ -161,12 +212,13 @@ struct Local {
     client: Arc<Client>,
     clock: Clock,
     models_ttl: Duration,
+    breaker: Arc<Breaker>,
     found: Mutex<Option<(SocketAddr, Arc<dyn Provider>)>>,
 }
 
 impl Local {
     fn new(detector: Detector, client: Arc<Client>, clock: Clock, models_ttl: Duration) -> Self {
-        Local { detector: Arc::new(detector), client, clock, models_ttl, found: Mutex::new(None) }
+        Local { detector: Arc::new(detector), client, clock, models_ttl, breaker: Arc::default(), found: Mutex::new(None) }
     }
 
     fn find(&self) -> Candidate {
@@ -184,7 +236,7 @@ impl Local {
                 provider
             }
         };
-        Candidate { label: format!("detected {address}"), provider }
+        Candidate { label: format!("detected {address}"), provider, breaker: self.breaker.clone() }
     }
 
     fn open(&self, address: SocketAddr) -> Detected {

@@ -3,6 +3,7 @@
 //! Invariant: a look never waits for a channel; a reconnect is asked for, not done here. What it finds is logged once per
 //! change and shown by `/ready`.
 
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
@@ -10,14 +11,14 @@ use serde_json::json;
 
 use crate::agent::AgentState;
 use crate::channel::ChannelState;
-use crate::flow::Flow;
+use crate::flow::{Flow, turns};
 use crate::telemetry::process::Process;
 
 /// A turn that runs longer than this beyond its own deadline is told of.
 const STUCK: Duration = Duration::from_secs(330);
 
 /// One look.
-pub fn beat(flow: &Flow) {
+pub fn beat(flow: &Arc<Flow>) {
     for (name, channel) in flow.channels.get().all() {
         let status = channel.status();
         if matches!(status.state, ChannelState::Degraded) {
@@ -32,6 +33,7 @@ pub fn beat(flow: &Flow) {
             log::warn!(agent = agent.name.as_str(), provider = agent.provider.as_str(); "agent {} is failing: {why}", agent.name);
         }
     }
+    turns::urgent(flow); // what a lost errand left
     memory(flow);
     if flow.store.health(false).is_err() && flow.store.health(true).is_ok() {
         log::info!("the store can write again");

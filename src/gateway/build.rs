@@ -5,6 +5,7 @@
 use std::sync::{Arc, OnceLock};
 
 use crate::agent::Agents;
+use crate::agent::tools::Toolbox;
 use crate::api::{Api, Settings};
 use crate::auth::Authenticator;
 use crate::base::clock::Clock;
@@ -109,6 +110,7 @@ fn parts(
         metrics,
         channels,
         agents,
+        tools: Toolbox,
         client,
         delivery_client,
         auth: auth.clone(),

@@ -39,6 +39,10 @@ pub enum TurnEnd {
     Deferred,
     /// A drain cut it short; it goes on at the next start.
     Interrupted,
+    /// It waits for a person's decision.
+    Parked,
+    /// It was withdrawn.
+    Cancelled,
 }
 
 /// How one try to deliver ended.
@@ -55,7 +59,7 @@ pub enum DeliveryEnd {
 }
 
 pub(super) const INTAKES: [&str; 3] = ["accepted", "duplicate", "rejected"];
-pub(super) const TURN_ENDS: [&str; 4] = ["answered", "failed", "deferred", "interrupted"];
+pub(super) const TURN_ENDS: [&str; 6] = ["answered", "failed", "deferred", "interrupted", "parked", "cancelled"];
 pub(super) const DELIVERY_ENDS: [&str; 4] = ["sent", "retried", "dead", "unknown"];
 pub(super) const RESULTS: [&str; 2] = ["ok", "failed"];
 pub(super) const DIRECTIONS: [&str; 2] = ["in", "out"];

@@ -5,6 +5,8 @@
 //! by the gateway ([`Who`]), never by the model's arguments. A call that may not or cannot run is a result with `is_error`, in
 //! words that the model can use; a panic in a tool is one such result.
 
+mod toolbox;
+
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -139,7 +141,7 @@ pub enum Invoked {
     Ask(Question),
 }
 
-#[allow(unused_imports)]
-use crate::domain::ToolCall as _Call;
 /// An approval that was given to this very call, if there is one.
 pub type Permit<'a> = Option<&'a Approval>;
+
+pub use toolbox::Toolbox;
