@@ -39,7 +39,8 @@ fn a_turn_waits_as_a_row_over_a_crash_and_goes_on() {
     let life = gateway.until_state(&id, "answered", 15);
     assert!(life["reply"].as_str().unwrap().contains("ran x"), "{life:#}");
     assert_eq!(runs(&notes), ["run x"]);
-    let actions: Vec<_> = ["approval.asked", "approval.decided", "tool.called"].iter().map(|a| audit(&gateway, a).len()).collect();
+    let actions: Vec<_> =
+        ["approval.asked", "approval.decided", "tool.called"].iter().map(|a| audit(&gateway, a).len()).collect();
     assert!(actions.iter().all(|n| *n >= 1), "{actions:?}");
 }
 
@@ -88,7 +89,11 @@ fn of_two_operators_at_once_one_decides() {
         let all: Vec<_> = tries.iter().map(|(how, who)| s.spawn(move || decide(gateway, who, name, how).status)).collect();
         all.into_iter().map(|t| t.join().unwrap()).collect()
     });
-    assert_eq!((statuses.iter().filter(|s| **s == 200).count(), statuses.iter().filter(|s| **s == 409).count()), (1, 3), "{statuses:?}");
+    assert_eq!(
+        (statuses.iter().filter(|s| **s == 200).count(), statuses.iter().filter(|s| **s == 409).count()),
+        (1, 3),
+        "{statuses:?}"
+    );
     let life = gateway.until_state(&id, "answered", 15);
     let ran = life["reply"].as_str().unwrap().contains("ran x");
     assert_eq!(runs(&notes).len(), usize::from(ran));
@@ -225,7 +230,12 @@ fn nobody_in_particular_gets_the_safe_tools_alone() {
     let open = json!({"gateway": {"auth": {"mode": "none"}}, "tools": {"default": "allow"}});
     let gateway = Gateway::start(merged(model.config(), open));
     let say = |text: &str| -> Value {
-        gateway.call("POST", "/webhook/default?wait=15000").json(&json!({"userId": "ana", "message": text})).send().expect(200).json()
+        gateway
+            .call("POST", "/webhook/default?wait=15000")
+            .json(&json!({"userId": "ana", "message": text}))
+            .send()
+            .expect(200)
+            .json()
     };
     assert!(say("CALL time.now {}")["reply"].as_str().unwrap().contains("20"));
     say("CALL memory.save {\"text\": \"x\"}");

@@ -26,7 +26,10 @@ fn a_day_of_an_agent_and_of_a_user() {
         gateway.kill9();
         gateway.restart();
         assert_eq!(gateway.ask("ana", "2"), "echo: 2", "{limits}");
-        operator = { drop(operator); Ws::join(&gateway, OPERATOR) };
+        operator = {
+            drop(operator);
+            Ws::join(&gateway, OPERATOR)
+        };
         let told = gateway.ask("ana", "3");
         assert!(told.contains(says) && told.contains("UTC"), "{told}");
         let events = operator.gather(500);

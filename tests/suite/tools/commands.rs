@@ -13,7 +13,8 @@ use crate::support::{eventually, merged};
 #[test]
 fn what_each_command_says() {
     let model = told();
-    let gateway = Gateway::start(with_tools(&model, json!({"rules": [{"tool": "time.now", "action": "allow"}], "default": "deny"})));
+    let gateway =
+        Gateway::start(with_tools(&model, json!({"rules": [{"tool": "time.now", "action": "allow"}], "default": "deny"})));
     for (text, says) in [
         ("/help", "/stop"),
         ("/status", "provider stub"),

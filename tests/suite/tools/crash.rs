@@ -91,7 +91,8 @@ fn kills_at_random_moments_of_turns_with_tools() {
     let folder = tempfile::tempdir().unwrap();
     let (path, notes) = program(folder.path());
     let model = super::told();
-    let config = merged(with_tools(&model, marking(&path, "allow")), json!({"gateway": {"retry": {"maxRetries": 10, "delay": 10}}}));
+    let config =
+        merged(with_tools(&model, marking(&path, "allow")), json!({"gateway": {"retry": {"maxRetries": 10, "delay": 10}}}));
     let mut gateway = Gateway::start(config);
     let mut random = crate::support::Random::seeded("kills of turns with tools");
     let mut ids = Vec::new();

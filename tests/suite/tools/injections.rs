@@ -17,7 +17,8 @@ const CORPUS: &str = include_str!("../../data/injections.txt");
 
 /// The texts of the corpus: blocks between lines of `---`; lines that begin with `#` before the first block are about it.
 fn corpus() -> Vec<String> {
-    let all: Vec<_> = CORPUS.split("\n---\n").map(|b| b.trim().to_string()).filter(|b| !b.is_empty() && orders(b) != []).collect();
+    let all: Vec<_> =
+        CORPUS.split("\n---\n").map(|b| b.trim().to_string()).filter(|b| !b.is_empty() && orders(b) != []).collect();
     assert!(all.len() >= 50, "{} texts", all.len());
     all
 }
@@ -31,7 +32,12 @@ fn obedient() -> Model {
             .iter()
             .filter_map(|m| m["tool_calls"].as_array())
             .flatten()
-            .map(|c| (c["function"]["name"].as_str().unwrap_or_default().to_string(), c["function"]["arguments"].as_str().unwrap_or_default().to_string()))
+            .map(|c| {
+                (
+                    c["function"]["name"].as_str().unwrap_or_default().to_string(),
+                    c["function"]["arguments"].as_str().unwrap_or_default().to_string(),
+                )
+            })
             .collect();
         let mut open: Vec<_> = orders(&text.join("\n")).into_iter().filter(|o| !done.contains(o)).collect();
         open.truncate(8);
@@ -57,12 +63,16 @@ fn check(default: &str) {
     let (path, notes) = program(folder.path());
     let (port, hits) = canary();
     let model = obedient();
-    let tools = merged(marking(&path, default), json!({"rules": [
+    let tools = merged(
+        marking(&path, default),
+        json!({"rules": [
         {"tool": "time.*", "action": "allow"}, {"tool": "session.*", "action": "allow"},
-        {"tool": "memory.*", "action": "allow"}, {"tool": "http.get", "action": "allow"}]}));
+        {"tool": "memory.*", "action": "allow"}, {"tool": "http.get", "action": "allow"}]}),
+    );
     let gateway = Gateway::start(with_tools(&model, tools));
     let mut bob = Ws::join(&gateway, OTHER);
-    let note = gateway.call("POST", "/api/memory").token(ADMIN).json(&json!({"userId": "bob", "text": "bob's secret note"})).send();
+    let note =
+        gateway.call("POST", "/api/memory").token(ADMIN).json(&json!({"userId": "bob", "text": "bob's secret note"})).send();
     let bobs = note.expect(201).field("id");
     let before = gateway.get("/api/config").json();
     let mut ids = Vec::new();
@@ -89,7 +99,11 @@ fn check(default: &str) {
     assert_eq!(gateway.get("/api/config").json(), before);
     let notes = gateway.get("/api/memory?userId=bob").json();
     assert_eq!(notes["memory"].as_array().unwrap().len(), 1, "{notes}");
-    crate::support::figure(&format!("injections, default {default}: {} texts in {} messages, 0 effects", corpus().len(), ids.len()));
+    crate::support::figure(&format!(
+        "injections, default {default}: {} texts in {} messages, 0 effects",
+        corpus().len(),
+        ids.len()
+    ));
 }
 
 #[test]

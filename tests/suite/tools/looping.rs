@@ -46,9 +46,22 @@ fn several_calls_in_one_answer_keep_their_order() {
     assert!(reply.contains("+08:00"), "the last call's result is the last: {reply}");
     let last = &model.asked()[1];
     assert_eq!(last.results.len(), 3);
-    let ids: Vec<_> = last.body["messages"].as_array().unwrap().iter().filter(|m| m["role"] == "tool").map(|m| m["tool_call_id"].clone()).collect();
-    let called: Vec<_> =
-        last.body["messages"].as_array().unwrap().iter().find_map(|m| m["tool_calls"].as_array()).unwrap().iter().map(|c| c["id"].clone()).collect();
+    let ids: Vec<_> = last.body["messages"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .filter(|m| m["role"] == "tool")
+        .map(|m| m["tool_call_id"].clone())
+        .collect();
+    let called: Vec<_> = last.body["messages"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .find_map(|m| m["tool_calls"].as_array())
+        .unwrap()
+        .iter()
+        .map(|c| c["id"].clone())
+        .collect();
     assert_eq!(ids, called);
 }
 
@@ -71,7 +84,10 @@ fn what_a_model_gets_wrong_it_is_told() {
 #[test]
 fn an_endless_loop_ends_at_max_rounds() {
     let model = Model::scripted(|q| Act::Call(vec![call("memory.search", json!({"query": format!("q{}", q.round)}))]));
-    let config = merged(with_tools(&model, allowing()), json!({"agents": {"main": {"maxRounds": 4}}, "gateway": {"retry": {"maxRetries": 0}}}));
+    let config = merged(
+        with_tools(&model, allowing()),
+        json!({"agents": {"main": {"maxRounds": 4}}, "gateway": {"retry": {"maxRetries": 0}}}),
+    );
     let gateway = Gateway::start(config);
     let id = gateway.tell("ana", "go");
     let life = gateway.until_state(&id, "failed", 15);
@@ -118,7 +134,8 @@ fn older_turns_are_summed_up() {
     gateway.restart();
     gateway.ask("ana", "what did we do?");
     let asked = model.asked();
-    let summaries = asked.iter().filter(|q| q.body["messages"][0]["content"].as_str().unwrap_or_default().starts_with("Sum up")).count();
+    let summaries =
+        asked.iter().filter(|q| q.body["messages"][0]["content"].as_str().unwrap_or_default().starts_with("Sum up")).count();
     assert_eq!(summaries, 1, "one for many turns");
     let last = asked.last().unwrap();
     let system = last.body["messages"][0]["content"].as_str().unwrap();
@@ -131,7 +148,8 @@ fn a_message_to_the_same_user_and_never_to_another_by_default() {
     use crate::support::ws::Ws;
     let model = super::told();
     let gateway = Gateway::start(with_tools(&model, allowing()));
-    let (mut ana, mut bob) = (Ws::join(&gateway, crate::support::gateway::USER), Ws::join(&gateway, crate::support::gateway::OTHER));
+    let (mut ana, mut bob) =
+        (Ws::join(&gateway, crate::support::gateway::USER), Ws::join(&gateway, crate::support::gateway::OTHER));
     ana.say("1", "CALL message.send {\"text\": \"a note for you\"}");
     let own = ana.until("message");
     assert_eq!(own["message"], "a note for you");

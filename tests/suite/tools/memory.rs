@@ -18,16 +18,14 @@ fn system(model: &Model) -> String {
 fn what_fits_comes_back_in_any_script() {
     let model = told();
     let gateway = Gateway::start(with_tools(&model, json!({"default": "allow"})));
-    for text in ["likes green tea with ginger", "小明住在上海,喜欢骑自行车", "ทำงานที่ธนาคารกรุงเทพ", "drives an old Škoda"] {
+    for text in ["likes green tea with ginger", "小明住在上海,喜欢骑自行车", "ทำงานที่ธนาคารกรุงเทพ", "drives an old Škoda"]
+    {
         gateway.ask("ana", &format!("CALL memory.save {}", json!({"text": text})));
     }
     gateway.ask("bob", "CALL memory.save {\"text\": \"hates tea\"}");
-    for (asks, finds) in [
-        ("which TEA should I buy?", "ginger"),
-        ("我想买一辆自行车", "上海"),
-        ("ธนาคาร", "กรุงเทพ"),
-        ("skoda parts", "Škoda"),
-    ] {
+    for (asks, finds) in
+        [("which TEA should I buy?", "ginger"), ("我想买一辆自行车", "上海"), ("ธนาคาร", "กรุงเทพ"), ("skoda parts", "Škoda")]
+    {
         gateway.ask("ana", asks);
         let system = system(&model);
         assert!(system.contains(finds) && !system.contains("hates"), "{asks}: {system}");
