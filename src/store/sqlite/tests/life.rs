@@ -173,3 +173,30 @@ fn readers_see_one_state_and_do_not_wait_for_the_writer() {
     });
     drop(held);
 }
+
+#[test]
+fn what_a_message_costs() {
+    for spent in [false, true] {
+        let home = Home::new();
+        let wal = home.path().with_extension("db-wal");
+        let one = |n: usize| {
+            accept(&home, NewInbound { external_id: Some(format!("ext-{n}")), ..hello(&format!("u{}", n % 5), "hi") }).unwrap();
+            let claim = claim(&home).unwrap();
+            let reply = "Hello there, what can I do for you?";
+            let to = (Some(claim.message_id.clone()), Some(claim.session_id.clone()));
+            let out = NewOutbound { in_reply_to: to.0, session_id: to.1, ..letter(&claim.user_id, reply) };
+            let mut turn = answer(&claim.message_id, reply, vec![out]);
+            if !spent {
+                turn.spent.clear();
+            }
+            home.finish_turn(turn).unwrap();
+            let sent = take(&home).unwrap();
+            record(&home, &sent, Outcome::Sent);
+        };
+        (0..50).for_each(one);
+        let before = std::fs::metadata(&wal).unwrap().len();
+        (50..150).for_each(one);
+        let after = std::fs::metadata(&wal).unwrap().len();
+        println!("spent {spent}: {} bytes a message", (after - before) / 100);
+    }
+}
