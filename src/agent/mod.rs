@@ -24,6 +24,7 @@ use crate::net::client::Client;
 use detect::Detector;
 use health::Health;
 pub use health::{AgentState, AgentStatus};
+use provider::anthropic::Anthropic;
 use provider::builtin::Builtin;
 use provider::openai::OpenAi;
 use provider::{Answer, Completion, Failure, Provider};
@@ -69,8 +70,7 @@ impl Agents {
         let open = |p: &config::Provider| -> Arc<dyn Provider> {
             match p.kind {
                 ProviderKind::OpenAi => Arc::new(OpenAi::new(p.clone(), client.clone(), clock.clone(), ttl)),
-                // Until its own file stands beside these two.
-                ProviderKind::Anthropic => Arc::new(Builtin),
+                ProviderKind::Anthropic => Arc::new(Anthropic::new(p.clone(), client.clone(), clock.clone(), ttl)),
                 ProviderKind::Builtin => Arc::new(Builtin),
             }
         };

@@ -2,11 +2,15 @@
 #![allow(clippy::disallowed_methods)]
 
 use std::io::Write;
-use std::time::Instant;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use super::*;
-use crate::agent::provider::{ChatMessage, ChatRole};
-use crate::config::ProviderKind;
+use crate::agent::provider::{Answer, Failure, Provider};
+use crate::base::clock::Clock;
+use crate::base::error::{ErrorKind, Result};
+use crate::config::{self, ProviderKind};
+use crate::net::client::Client;
 use crate::net::scripted::{EVENTS, Scripted, answer, hang, pause, reset};
 
 const KEY: &str = "sk-canary-0123456789";
@@ -112,7 +116,7 @@ fn answers_that_are_none() {
         (EVENTS.to_string() + "event: error\ndata: boom\n\n", Transient, "boom", ""),
         (answer("200 OK", "text/html", "<html>Welcome</html>"), Permanent, "web page", ""),
         (answer("200 OK", "text/plain", "\n<!doctype html>"), Permanent, "web page", ""),
-        (answer("200 OK", "application/json", r#"{"models":[]}"#), Permanent, "no chat completion", ""),
+        (answer("200 OK", "application/json", r#"{"models":[]}"#), Permanent, "not what was asked for", ""),
         (answer("200 OK", "application/json", r#"{"choices":[{"mess"#), Transient, "broken", ""),
         (answer("200 OK", "application/json", r#"{"error":{"message":"overloaded"}}"#), Transient, "overloaded", ""),
         (answer("500 Oops", "application/json", r#"{"error":{"message":"cuda"}}"#), Transient, "500: cuda", ""),
