@@ -199,3 +199,6 @@ pub trait Provider: Send + Sync {
     /// As [`Provider::complete`].
     fn models(&self) -> Result<Vec<String>>;
 }
+
+#[cfg(test)]
+mod tests;

@@ -3,6 +3,8 @@
 //! Invariant: only this folder knows the format. A server that refuses a field which we can do without (tools included) is
 //! asked without it from then on. Fails as [`Server`] says.
 
+#[cfg(test)]
+mod calls_tests;
 mod chunks;
 #[cfg(test)]
 mod tests;

@@ -108,7 +108,7 @@ fn place(calls: &[DraftCall], index: Option<u64>, id: &str, name: &str, argument
     let last = calls.len().checked_sub(1)?;
     let goes_on = match name {
         "" => true,
-        name => name == calls[last].name && !calls[last].is_whole() && !arguments.is_empty(),
+        name => name == calls[last].name && !calls[last].is_whole() && !arguments.trim().is_empty(),
     };
     (goes_on && !is_another(&calls[last])).then_some(last)
 }
