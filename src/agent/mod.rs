@@ -3,6 +3,7 @@
 //! Invariant: built whole from a configuration and replaced whole at a reload; what was counted lives on under the agent's name.
 //! A provider's failure is the turn's, never the registry's: here only an unknown or disabled agent fails.
 
+pub mod breaker;
 pub mod commands;
 pub mod detect;
 mod health;

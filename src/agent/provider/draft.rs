@@ -72,6 +72,11 @@ impl Draft {
         self.done || self.finish.is_some()
     }
 
+    /// Whether neither text nor a call came.
+    pub fn is_empty(&self) -> bool {
+        self.text.is_empty() && self.calls.is_empty()
+    }
+
     /// Counts one more piece.
     ///
     /// # Errors

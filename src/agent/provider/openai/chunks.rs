@@ -16,9 +16,11 @@ pub struct Chunks;
 impl Reader for Chunks {
     fn piece(&mut self, _: &str, json: &Value, draft: &mut Draft, on_delta: &mut dyn FnMut(&str)) -> Result<()> {
         account(json, draft);
-        match json.pointer("/choices/0/delta").or_else(|| json.pointer("/choices/0/message")) {
-            Some(delta) => said(delta, false, draft, on_delta),
-            None => Ok(()),
+        match (json.pointer("/choices/0/delta"), json.pointer("/choices/0/message")) {
+            (Some(delta), _) => said(delta, false, draft, on_delta),
+            // One that streams in form alone; behind deltas it would say them again.
+            (None, Some(message)) if draft.is_empty() => said(message, true, draft, on_delta),
+            (None, _) => Ok(()),
         }
     }
 
