@@ -22,7 +22,7 @@ fn call(url: String, cancel: &Cancel) -> Call {
 #[track_caller]
 fn cut(cancel: &Cancel, is_blocked: impl Fn() -> bool, work: impl FnOnce() -> Result<()> + Send) -> Error {
     std::thread::scope(|s| {
-        let blocked = s.spawn(|| (work().err().expect("cut short"), Instant::now()));
+        let blocked = s.spawn(|| (work().expect_err("cut short"), Instant::now()));
         while !is_blocked() {
             pause(1);
         }
@@ -91,7 +91,7 @@ fn a_peer_that_takes_no_more_of_the_request() {
     let (tx, rx) = std::sync::mpsc::channel();
     let server = std::thread::spawn(move || tx.send(listener.accept().unwrap()).map(|()| pause(300)));
     let call = Call { method: Method::POST, body: Some(vec![b'x'; 32 << 20]), ..call(url, &cancel) };
-    cut(&cancel, || rx.try_recv().map(|c| std::mem::forget(c)).is_ok(), || client.send(&call).map(drop));
+    cut(&cancel, || rx.try_recv().map(std::mem::forget).is_ok(), || client.send(&call).map(drop));
     server.join().unwrap().unwrap();
 }
 

@@ -111,7 +111,7 @@ fn at_once() {
     let whole = format!(r#"{{"choices":[{{"message":{message},"finish_reason":"tool_calls"}}]}}"#);
     check_answer(answer("200 OK", "application/json", &whole), &["a time.now {}", "call_1 time.now {}"]);
     let event = format!("{EVENTS}data: {}\n\ndata: [DONE]\n\n", whole.replace('\n', ""));
-    check_answer(event, &["a time.now {}"]);
+    check_answer(event, &["a time.now {}", "call_1 time.now {}"]);
 }
 
 #[test]
