@@ -3,7 +3,7 @@
 //! Invariant: built whole from a configuration and replaced whole at a reload; what was counted lives on under the agent's name.
 //! A provider's failure is the turn's, never the registry's: here only an unknown or disabled agent fails.
 
-mod breaker;
+pub mod breaker;
 pub mod commands;
 pub mod detect;
 mod health;
@@ -27,6 +27,7 @@ use breaker::Breaker;
 use detect::Detector;
 use health::Health;
 pub use health::{AgentState, AgentStatus};
+use provider::anthropic::Anthropic;
 use provider::builtin::Builtin;
 use provider::openai::OpenAi;
 use provider::{Answer, Completion, Failure, Provider};
@@ -81,7 +82,7 @@ impl Candidate {
 
     /// Notes how a call ended.
     fn note(&self, outcome: &Result<Answer, Failure>, now: Duration) {
-        self.breaker.record(outcome.as_ref().map(drop).map_err(|f| &f.error), now);
+        self.breaker.record(outcome.as_ref().err().map(|f| f.error.kind), now);
     }
 }
 
@@ -94,8 +95,7 @@ impl Agents {
         let open = |p: &config::Provider| -> Arc<dyn Provider> {
             match p.kind {
                 ProviderKind::OpenAi => Arc::new(OpenAi::new(p.clone(), client.clone(), clock.clone(), ttl)),
-                // Until its own file stands beside these two.
-                ProviderKind::Anthropic => Arc::new(Builtin),
+                ProviderKind::Anthropic => Arc::new(Anthropic::new(p.clone(), client.clone(), clock.clone(), ttl)),
                 ProviderKind::Builtin => Arc::new(Builtin),
             }
         };

@@ -20,38 +20,50 @@ pub struct Answered {
     pub answer: Answer,
 }
 
-/// Asks one provider after the other.
+/// Asks one provider after the other: first those whose breaker admits a call.
 pub fn ask(route: &Route, ask: &Completion, clock: &Clock, on_delta: &mut dyn FnMut(&str)) -> Result<Answered, Failure> {
     let mut failed: Vec<(&str, Error)> = Vec::new();
-    for (i, candidate) in in_order(route, clock).into_iter().enumerate() {
-        if i > 0 && clock.mono() >= ask.deadline {
-            break;
-        }
-        let is_first = route.candidates.first().is_some_and(|first| first.label == candidate.label);
+    let mut passed_over = Vec::new();
+    let alone = route.candidates.len() < 2;
+    let mut one = |candidate: &'_ Candidate, is_first: bool| {
         let ask = if is_first { ask.clone() } else { for_fallback(candidate, ask) };
         let outcome = fitted(candidate, ask, on_delta);
         candidate.note(&outcome, clock.mono());
-        match outcome {
-            Ok(answer) => return Ok(Answered { by: candidate.label.clone(), answer }),
-            Err(failure) if failure.after_first_byte || failure.error.kind == ErrorKind::Stopped => return Err(failure),
-            Err(failure) => {
-                log::warn!(provider = candidate.label.as_str(); "a provider failed: {}", failure.error);
-                failed.push((&candidate.label, failure.error));
-            }
+        outcome.map(|answer| Answered { by: candidate.label.clone(), answer })
+    };
+    for (i, candidate) in route.candidates.iter().enumerate() {
+        if !failed.is_empty() && clock.mono() >= ask.deadline {
+            break;
+        }
+        if !alone && !candidate.admits(clock.mono()) {
+            passed_over.push((i, candidate));
+            continue;
+        }
+        match one(candidate, i == 0) {
+            Err(failure) if !is_final(&failure) => failed.push(told(candidate, failure)),
+            outcome => return outcome,
+        }
+    }
+    for (i, candidate) in passed_over {
+        if !failed.is_empty() && clock.mono() >= ask.deadline {
+            break;
+        }
+        match one(candidate, i == 0) {
+            Err(failure) if !is_final(&failure) => failed.push(told(candidate, failure)),
+            outcome => return outcome,
         }
     }
     Err(together(failed).into())
 }
 
-/// Those whose breaker admits a call first, each kind in the configured order.
-fn in_order<'a>(route: &'a Route, clock: &Clock) -> Vec<&'a Candidate> {
-    let now = clock.mono();
-    if route.candidates.len() < 2 {
-        return route.candidates.iter().collect();
-    }
-    let (mut admitted, rest): (Vec<_>, Vec<_>) = route.candidates.iter().partition(|c| c.admits(now));
-    admitted.extend(rest);
-    admitted
+/// Whether nobody else is to be asked after it.
+fn is_final(failure: &Failure) -> bool {
+    failure.after_first_byte || failure.error.kind == ErrorKind::Stopped
+}
+
+fn told(candidate: &Candidate, failure: Failure) -> (&str, Error) {
+    log::warn!(provider = candidate.label.as_str(); "a provider failed: {}", failure.error);
+    (&candidate.label, failure.error)
 }
 
 /// Asks one provider, with ever less history where the model's context is too small for it: a long conversation must not end
