@@ -1,0 +1,1 @@
+//! The corpus of injections against the door: every call that an obedient model would make of it, with the usual rules.
