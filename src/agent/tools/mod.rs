@@ -5,6 +5,13 @@
 //! by the gateway ([`Who`]), never by the model's arguments. A call that may not or cannot run is a result with `is_error`, in
 //! words that the model can use; a panic in a tool is one such result.
 
+mod html;
+pub mod http;
+pub mod shell;
+#[cfg(test)]
+mod support_tests;
+pub mod system;
+
 use std::sync::Arc;
 use std::time::Duration;
 

@@ -58,3 +58,6 @@ impl Connector for GuardedWire {
         self.wire.connect(details, None)
     }
 }
+
+#[cfg(test)]
+mod tests;
