@@ -8,6 +8,7 @@
 #[cfg(test)]
 mod cancel_tests;
 mod fault;
+pub mod guarded;
 pub(super) mod link;
 mod resolve;
 #[cfg(test)]
@@ -29,6 +30,7 @@ use crate::base::cancel::Cancel;
 use crate::base::clock::Clock;
 use crate::base::error::{Error, ErrorKind, Result};
 use crate::base::secret::Secret;
+use crate::net::guard;
 use crate::net::unix_client::{NoNames, UnixWire};
 
 use fault::Fault;
@@ -144,6 +146,7 @@ pub struct Client {
     agent: Agent,
     stopped: Arc<AtomicBool>,
     clock: Clock,
+    gives_redirects: bool,
 }
 
 impl Client {
@@ -155,6 +158,18 @@ impl Client {
     /// A client whose calls all go to the Unix socket at `path`; their URLs name any host, `http://localhost/…` by custom.
     pub fn unix(path: impl Into<PathBuf>) -> Self {
         Client::over(1, UnixWire::new(path.into()), NoNames)
+    }
+
+    /// A client for addresses that somebody else chose (a model, a web page): it connects to public hosts alone. It follows no
+    /// redirect either, but gives it as the answer that it is, so that the caller can look at where it leads.
+    pub fn guarded(pool_max_size: usize) -> Self {
+        Client::guarded_by(pool_max_size, Arc::new(|address| guard::is_public(address.ip())))
+    }
+
+    /// The same with another check of the addresses that may be connected to: for tests.
+    pub fn guarded_by(pool_max_size: usize, check: guarded::Check) -> Self {
+        let client = Client::over(pool_max_size, guarded::GuardedWire::new(check), resolve::Names::new());
+        Client { gives_redirects: true, ..client }
     }
 
     fn over(pool_max_size: usize, connector: impl Connector, resolver: impl Resolver) -> Self {
@@ -176,10 +191,12 @@ impl Client {
             agent: Agent::with_parts(config, connector, resolver),
             stopped: Arc::new(AtomicBool::new(false)),
             clock: Clock::system(),
+            gives_redirects: false,
         }
     }
 
-    /// Sends a request and waits for the head of the answer, of whatever status but a redirect. What failed on a connection
+    /// Sends a request and waits for the head of the answer, of whatever status but a redirect (unless it is
+    /// guarded). What failed on a connection
     /// that had been idle, before a byte of the answer came, is sent once more on a new one.
     ///
     /// # Errors
@@ -242,7 +259,7 @@ impl Client {
 
     fn reply(&self, call: &Call, response: http::Response<ureq::Body>, fault: Fault) -> Result<Reply> {
         let (head, body) = response.into_parts();
-        if head.status.is_redirection() {
+        if head.status.is_redirection() && !self.gives_redirects {
             return Err(fault.redirect(head.status.as_u16(), head.headers.get("location").and_then(|v| v.to_str().ok())));
         }
         Ok(Reply {

@@ -5,6 +5,8 @@
 //! by the gateway ([`Who`]), never by the model's arguments. A call that may not or cannot run is a result with `is_error`, in
 //! words that the model can use; a panic in a tool is one such result.
 
+mod html;
+pub mod http;
 pub mod memory;
 pub mod message;
 mod names;
@@ -13,6 +15,10 @@ pub mod policy;
 pub mod question;
 pub mod schema;
 pub mod session;
+pub mod shell;
+#[cfg(test)]
+mod support_tests;
+pub mod system;
 #[cfg(test)]
 mod tests;
 pub mod time;

@@ -13,6 +13,7 @@ use ureq::Timeout;
 
 use crate::base::cancel::{Cancel, Why};
 use crate::base::error::{Error, ErrorKind, shorten};
+use crate::net::client::guarded::NotAllowed;
 use crate::net::client::origin;
 
 /// What is shown of a peer's own words.
@@ -87,6 +88,10 @@ impl Fault {
                 Error::new(ErrorKind::Permanent, format!("the request to {origin} can't be put into HTTP"))
                     .hint("check the address and the credential for spaces and line breaks")
             }
+            ureq::Error::Other(e) if e.is::<NotAllowed>() => Error::new(
+                ErrorKind::Denied,
+                format!("{origin} is no public host: it leads into a private network, or to this machine itself"),
+            ),
             _ => Error::new(ErrorKind::Transient, format!("the call to {origin} failed")),
         }
     }
