@@ -317,7 +317,7 @@ impl Service for Front {
         }
     }
 
-    fn refusal(&self, status: u16, request_id: &str) -> Response {
+    fn refusal(&self, status: u16, _path: &str, request_id: &str) -> Response {
         let message = match status {
             400 => "The request is malformed",
             408 => "The request took too long",
