@@ -4,11 +4,14 @@
 //! interval. A panic in a turn or a delivery is one failure of that turn or delivery. Fails by telling: a message that can't
 //! be handled ends as `failed`, one that can't be delivered as a dead letter.
 
+mod approvals;
+mod cancel;
 pub mod delivery;
 pub mod frames;
 pub mod heartbeat;
 pub mod hub;
 pub mod ingress;
+pub mod listeners;
 pub mod outbound;
 pub mod route;
 pub mod timer;
@@ -33,6 +36,7 @@ use crate::base::threads::{STACK, Threads};
 use crate::channel::registry::Registry;
 use crate::config::{Config, RateLimit};
 use crate::flow::hub::Hub;
+use crate::flow::listeners::Listeners;
 use crate::flow::route::Routes;
 use crate::flow::waiters::Waiters;
 use crate::net::client::Client;
@@ -101,6 +105,8 @@ pub struct Flow {
     pub hub: Hub,
     /// Who waits for a reply.
     pub waiters: Waiters,
+    /// Who listens to a reply while it is spoken.
+    pub listeners: Listeners,
     rate: Limiter,
     turn_nudge: (Sender<()>, Receiver<()>),
     delivery_nudge: (Sender<()>, Receiver<()>),
@@ -158,6 +164,7 @@ impl Flow {
             threads: parts.threads,
             hub: Hub::new(),
             waiters: Waiters::new(),
+            listeners: Listeners::new(),
             rate: Limiter::new(),
             turn_nudge: crossbeam_channel::bounded(workers.turns),
             delivery_nudge: crossbeam_channel::bounded(workers.deliveries),

@@ -24,6 +24,7 @@ pub fn run(flow: &Flow, stop: &Stop) {
     loop {
         let now = flow.clock.mono();
         let waiting = flow.waiters.expire(now);
+        let listening = flow.listeners.tick(now);
         let (due, repeat) = flow.hub.due_repeats(now);
         due.iter().for_each(|r| send_again(flow, r));
         if now >= beat {
@@ -44,7 +45,7 @@ pub fn run(flow: &Flow, stop: &Stop) {
             prune = now + PRUNE;
         }
         beat = beat.min(now + flow.settings.get().heartbeat); // a reload may have shortened it
-        let next = [Some(beat), Some(sweep), Some(prune), waiting, repeat].into_iter().flatten().min().unwrap_or(beat);
+        let next = [Some(beat), Some(sweep), Some(prune), waiting, listening, repeat].into_iter().flatten().min().unwrap_or(beat);
         if idle(&flow.timer_nudge.1, stop, next.saturating_sub(flow.clock.mono())) {
             return;
         }

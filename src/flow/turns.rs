@@ -15,7 +15,8 @@ use crate::base::error::{Error, ErrorKind};
 use crate::base::ids::new_id;
 use crate::base::stop::Stop;
 use crate::domain::{Claim, Delivery, FinishedTurn, Handoff, MessageState, NewOutbound, Spent, WEBSOCKET_CHANNEL};
-use crate::flow::waiters::Waited;
+use crate::flow::listeners::Heard;
+use crate::flow::waiters::{Reply, Waited};
 use crate::flow::{Flow, POLL, STORE_PAUSE, frames, idle};
 use crate::store::StoreError;
 use crate::telemetry::metrics::TurnEnd;
@@ -54,6 +55,7 @@ fn run(flow: &Flow, claim: Claim, finish: &Stop) {
         if by_websocket {
             flow.hub.delta(&claim.user_id, &claim.message_id, text);
         }
+        flow.listeners.tell(&claim.message_id, Heard::Delta(text));
     };
     let outcome = catch_unwind(AssertUnwindSafe(|| answer(flow, &claim, &mut on_delta))).unwrap_or_else(|_| {
         flow.threads.count_panic();
@@ -107,7 +109,9 @@ fn end(flow: &Flow, claim: &Claim, reply: TurnReply, took: Duration, finish: &St
     match insist(finish, || flow.store.finish_turn(turn.clone())) {
         Some(Ok(deliveries)) => {
             send_off(flow, &deliveries);
-            flow.waiters.settle(&claim.message_id, &Waited::Reply(turn.reply));
+            let (tokens_in, tokens_out) = reply.tokens;
+            let reply = Reply { text: turn.reply, tokens_in, tokens_out, finish: String::new() };
+            flow.waiters.settle(&claim.message_id, &Waited::Reply(reply));
             flow.metrics.turn(TurnEnd::Answered, took);
             flow.hub.event("turn.answered", json!({"messageId": claim.message_id, "sessionId": claim.session_id}));
             log::info!(message_id = claim.message_id.as_str(), session_id = claim.session_id.as_str(), took_ms = took.as_millis() as u64; "answered");
@@ -168,6 +172,7 @@ fn failed(flow: &Flow, claim: &Claim, error: &Error, took: Duration, finish: &St
     if let Some(pause) = again {
         log::warn!(message_id = claim.message_id.as_str(), pause_ms = pause.as_millis() as u64; "a turn failed and is tried again: {text}");
         flow.metrics.turn(TurnEnd::Deferred, took);
+        flow.listeners.tell(&claim.message_id, Heard::Anew);
         if let Some(Err(e)) = insist(finish, || flow.store.defer_turn(&claim.message_id, pause, &text)) {
             log::warn!(message_id = claim.message_id.as_str(); "a failed turn was not put back: {e}");
         }
@@ -194,7 +199,7 @@ fn failed(flow: &Flow, claim: &Claim, error: &Error, took: Duration, finish: &St
 /// Answers those who wait for a message that is ended.
 pub(super) fn look_up(flow: &Flow, id: &str) {
     let how = match flow.store.message(id) {
-        Ok(m) if m.state == MessageState::Answered => Waited::Reply(m.reply.unwrap_or_default()),
+        Ok(m) if m.state == MessageState::Answered => Waited::Reply(Reply::of(m.reply.unwrap_or_default())),
         Ok(m) if m.state.is_final() => {
             Waited::Failed { timed_out: false, reason: m.error.unwrap_or_else(|| "it was cancelled".into()) }
         }

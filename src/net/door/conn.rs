@@ -281,7 +281,9 @@ impl Conn {
             Stage::Head(_) if self.proved => Some((self.since + limits.idle_timeout, Expiry::Close)),
             Stage::Head(_) => Some((self.since + limits.request_timeout, Expiry::Close)),
             Stage::Body(_) => Some((self.since + limits.request_timeout, Expiry::Refuse)),
-            Stage::Writing(_) | Stage::Streaming { stalled: true } => Some((self.touched + limits.request_timeout, Expiry::Close)),
+            Stage::Writing(_) | Stage::Streaming { stalled: true } => {
+                Some((self.touched + limits.request_timeout, Expiry::Close))
+            }
             Stage::Lingering { .. } => Some((self.since + LINGER, Expiry::Lingered)),
             Stage::Busy | Stage::Streaming { stalled: false } => None,
         }

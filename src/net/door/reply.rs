@@ -179,13 +179,7 @@ pub(in crate::net) fn guard<T>(threads: &Threads, what: &str, run: impl FnOnce()
 }
 
 /// The service's refusal, or a bare one where even that panics. A 503 says when to come again.
-pub(in crate::net) fn refusal<S: Service>(
-    service: &S,
-    threads: &Threads,
-    status: u16,
-    path: &str,
-    request_id: &str,
-) -> Response {
+pub(in crate::net) fn refusal<S: Service>(service: &S, threads: &Threads, status: u16, path: &str, request_id: &str) -> Response {
     let made = guard(threads, "refusal", || service.refusal(status, path, request_id));
     let response = made.unwrap_or_else(|| Response::empty(status));
     match response.header("retry-after") {

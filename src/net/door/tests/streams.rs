@@ -68,7 +68,10 @@ fn a_stream_and_then_the_next_request() {
     let house = House::open(usual());
     let (mut client, stream) = house.streaming(&[get("/park"), get("/quick")].concat());
     let answer = client.answer().unwrap();
-    assert_eq!((answer.status, answer.header("transfer-encoding"), answer.header("content-length")), (200, Some("chunked"), None));
+    assert_eq!(
+        (answer.status, answer.header("transfer-encoding"), answer.header("content-length")),
+        (200, Some("chunked"), None)
+    );
     assert_eq!(answer.header("connection"), None);
     for piece in ["one ", "", "two "] {
         assert!(stream.send(piece));
@@ -182,8 +185,7 @@ fn who_asks_is_told_that_the_client_is_gone() {
                 client.send(&[&get("/park")[..], ahead].concat());
                 let responder = house.parked(1).remove(0);
                 let gone = told(&responder);
-                let (parked, stream) =
-                    if streaming { (None, Some(responder.stream(head()))) } else { (Some(responder), None) };
+                let (parked, stream) = if streaming { (None, Some(responder.stream(head()))) } else { (Some(responder), None) };
                 house.lives();
                 assert!(is(&gone, 0));
                 if half {
