@@ -133,6 +133,11 @@ impl Agents {
         self.members.get(agent).map_or(0, |m| m.config.max_history)
     }
 
+    /// How long a turn of that agent may take; zero where there is none.
+    pub fn turn_timeout(&self, agent: &str) -> Duration {
+        self.members.get(agent).map_or(Duration::ZERO, |m| m.config.turn_timeout)
+    }
+
     /// Who answers for `agent`. May search for a model server on this machine, for at most a few seconds.
     ///
     /// # Errors

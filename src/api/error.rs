@@ -24,6 +24,8 @@ pub struct ApiError {
     pub allow: Option<String>,
     /// For 429: the limit's own headers.
     pub verdict: Option<Verdict>,
+    /// A narrower code than the status's own, where OpenAI's clients know one.
+    pub code: Option<&'static str>,
 }
 
 /// The code that goes with a status.
@@ -55,7 +57,7 @@ pub fn code(status: u16) -> &'static str {
 impl ApiError {
     /// An error of that status with that sentence.
     pub fn new(status: u16, message: impl Into<String>) -> Self {
-        ApiError { status, message: message.into(), errors: Vec::new(), allow: None, verdict: None }
+        ApiError { status, message: message.into(), errors: Vec::new(), allow: None, verdict: None, code: None }
     }
 
     /// 400 with every problem.
@@ -108,9 +110,33 @@ impl ApiError {
         body
     }
 
-    /// The answer.
-    pub fn response(&self, request_id: &str) -> Response {
-        let mut response = Response::json(self.status, &self.body(request_id));
+    /// The JSON that stands for it under `/v1`, as OpenAI's clients expect it.
+    pub fn openai_body(&self) -> Value {
+        let kind = match self.status {
+            403 => "permission_error",
+            429 => "rate_limit_error",
+            500.. => "server_error",
+            _ => "invalid_request_error",
+        };
+        let own = match self.status {
+            400 => None,
+            401 => Some("invalid_api_key"),
+            429 => Some("rate_limit_exceeded"),
+            status => Some(code(status)),
+        };
+        let param = self.errors.first().and_then(|(path, _)| path.strip_prefix("$.")).filter(|_| self.errors.len() == 1);
+        let message = match self.errors.as_slice() {
+            [] | [_] => self.message.clone(),
+            many => many.iter().map(|(path, message)| format!("{path}: {message}")).collect::<Vec<_>>().join("; "),
+        };
+        json!({"error": {"message": message, "type": kind, "param": param, "code": self.code.or(own)}})
+    }
+
+    /// The answer to a request for that path.
+    pub fn response(&self, path: &str, request_id: &str) -> Response {
+        let openai = path == "/v1" || path.starts_with("/v1/");
+        let body = if openai { self.openai_body() } else { self.body(request_id) };
+        let mut response = Response::json(self.status, &body);
         if let Some(allow) = &self.allow {
             response = response.with("Allow", allow.clone());
         }
@@ -165,7 +191,7 @@ mod tests {
     #[test]
     fn one_shape() {
         let verdict = Verdict { allowed: false, limit: 100, remaining: 0, reset: Duration::from_millis(812) };
-        let limited = ApiError::rate_limited(verdict).response("r1");
+        let limited = ApiError::rate_limited(verdict).response("/api/message", "r1");
         let body: Value = serde_json::from_slice(&limited.body).unwrap();
         let expected =
             json!({"status": 429, "code": "rate_limited", "message": "Rate limit exceeded. Reset in 812ms", "requestId": "r1"});
@@ -173,9 +199,31 @@ mod tests {
         let headers: Vec<_> =
             ["Retry-After", "RateLimit-Limit", "RateLimit-Remaining"].map(|h| limited.header(h).unwrap()).into();
         assert_eq!(headers, ["1", "100", "0"]);
-        assert_eq!(ApiError::unauthorized().response("r").header("WWW-Authenticate"), Some("Bearer"));
-        assert!(ApiError::from(StoreError::Busy).response("r").header("Retry-After").is_some());
+        assert_eq!(ApiError::unauthorized().response("", "r").header("WWW-Authenticate"), Some("Bearer"));
+        assert!(ApiError::from(StoreError::Busy).response("", "r").header("Retry-After").is_some());
         let two = ApiError::invalid(vec![("$.a".into(), "x".into()), ("$.b".into(), "y".into())]).body("r");
         assert_eq!(two["errors"], json!([{"path": "$.a", "message": "x"}, {"path": "$.b", "message": "y"}]));
+    }
+
+    fn check_openai(error: ApiError, expected: Value) {
+        let answer = error.response("/v1/chat/completions", "r1");
+        let body: Value = serde_json::from_slice(&answer.body).unwrap();
+        assert_eq!((answer.status, body), (error.status, json!({"error": expected})));
+    }
+
+    #[test]
+    fn openais_shape_under_v1() {
+        let shape = |message: &str, kind: &str, param: Value, code: Value| json!({"message": message, "type": kind, "param": param, "code": code});
+        let request = "invalid_request_error";
+        check_openai(ApiError::unauthorized(), shape("Unauthorized", request, Value::Null, json!("invalid_api_key")));
+        check_openai(ApiError::forbidden("no"), shape("no", "permission_error", Value::Null, json!("forbidden")));
+        check_openai(ApiError::invalid_at("$.n", "one"), shape("$.n: one", request, json!("n"), Value::Null));
+        let two = ApiError::invalid(vec![("$.a".into(), "x".into()), ("$.b".into(), "y".into())]);
+        check_openai(two, shape("$.a: x; $.b: y", request, Value::Null, Value::Null));
+        check_openai(ApiError::new(504, "late"), shape("late", "server_error", Value::Null, json!("upstream_timeout")));
+        let unknown = ApiError { code: Some("model_not_found"), ..ApiError::not_found() };
+        check_openai(unknown, shape("Not found", request, Value::Null, json!("model_not_found")));
+        let other = ApiError::not_found().response("/v12", "r1");
+        assert_eq!(serde_json::from_slice::<Value>(&other.body).unwrap()["code"], "not_found");
     }
 }

@@ -82,7 +82,7 @@ pub fn console(api: &Api, _: &Call) -> Result<Response, ApiError> {
 /// Always 426.
 pub fn upgrade_required(_: &Api, call: &Call) -> Result<Response, ApiError> {
     let error = ApiError::new(426, "This is a WebSocket: connect with an upgrade");
-    Ok(error.response(&call.request.head.request_id).with("Upgrade", "websocket").with("Sec-WebSocket-Version", "13"))
+    Ok(error.response("/ws", &call.request.head.request_id).with("Upgrade", "websocket").with("Sec-WebSocket-Version", "13"))
 }
 
 fn external(api: &Api) -> External {

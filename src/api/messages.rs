@@ -141,7 +141,7 @@ fn answer_of(accepted: &Accepted, waited: Waited) -> Result<Response, ApiError> 
     match waited {
         Waited::TimedOut => Ok(Response::json(202, &body)),
         Waited::Reply(reply) => {
-            body["reply"] = json!(reply);
+            body["reply"] = json!(reply.text);
             Ok(Response::json(200, &body))
         }
         Waited::Failed { timed_out, reason } => Err(ApiError::new(if timed_out { 504 } else { 502 }, reason)),
@@ -201,20 +201,17 @@ fn take(api: &Arc<Api>, call: Call, arrival: Arrival, wait: Option<Duration>) {
 }
 
 /// `POST /api/message`.
-pub fn announce(api: &Arc<Api>, mut call: Call) {
+pub fn announce(api: &Arc<Api>, call: Call) {
     match announcement(api, &call) {
         Err(e) => call.answer(Err(e)),
         Ok(what) => {
-            let (responder, request_id) = (call.responder.take(), call.request.head.request_id.clone());
             api.flow.announce(what, move |result| {
                 let answer = result.map_err(ApiError::from).map(|deliveries| {
                     let list: Vec<_> =
                         deliveries.iter().map(|d| json!({"id": d.id, "channel": d.channel, "state": d.state})).collect();
                     Response::json(202, &json!({"id": deliveries.first().map(|d| &d.id), "deliveries": list}))
                 });
-                if let Some(responder) = responder {
-                    responder.send(super::finish(answer, &request_id));
-                }
+                call.answer(answer);
             });
         }
     }

@@ -5,16 +5,21 @@
 //! reach it. All errors become answers in `api/error`. A panic is caught by the door and answered with 500.
 
 pub mod admin;
+pub mod approvals;
 pub mod body;
 pub mod error;
 pub mod feed;
 pub mod health;
+pub mod memory;
 pub mod messages;
 pub mod openapi;
 pub mod outbox;
 pub mod routes;
 pub mod sessions;
 pub mod socket;
+pub mod tools;
+pub mod usage;
+pub mod v1;
 
 use std::net::{IpAddr, Ipv4Addr, TcpStream};
 use std::sync::{Arc, OnceLock};
@@ -136,7 +141,7 @@ impl Call {
 
     /// Answers a call whose handler answers later.
     pub fn answer(mut self, result: Result<Response, ApiError>) {
-        let response = finish(result, &self.request.head.request_id);
+        let response = finish(result, &self.request.head);
         if let Some(responder) = self.responder.take() {
             responder.send(response);
         }
@@ -161,8 +166,12 @@ pub enum Context {
 }
 
 /// Errors become answers, and every answer gets the headers that protect a browser.
-fn finish(result: Result<Response, ApiError>, request_id: &str) -> Response {
-    let response = result.unwrap_or_else(|e| e.response(request_id));
+fn finish(result: Result<Response, ApiError>, head: &Head) -> Response {
+    finish_at(result, &head.path, &head.request_id)
+}
+
+fn finish_at(result: Result<Response, ApiError>, path: &str, request_id: &str) -> Response {
+    let response = result.unwrap_or_else(|e| e.response(path, request_id));
     response.with("X-Content-Type-Options", "nosniff").with("Cache-Control", "no-store")
 }
 
@@ -293,7 +302,7 @@ impl Service for Front {
     type Context = Context;
 
     fn plan(&self, head: &Head) -> Plan<Context> {
-        self.0.decide(head).unwrap_or_else(|e| Plan::Answer(finish(Err(e), &head.request_id)))
+        self.0.decide(head).unwrap_or_else(|e| Plan::Answer(finish(Err(e), head)))
     }
 
     fn call(&self, context: Context, request: Request, responder: Responder) {
@@ -302,7 +311,7 @@ impl Service for Front {
         match route.handler {
             routes::Handler::Answer(handler) => {
                 let responder = call.responder.take();
-                let response = finish(handler(&self.0, &call), &call.request.head.request_id);
+                let response = finish(handler(&self.0, &call), &call.request.head);
                 if let Some(responder) = responder {
                     responder.send(response);
                 }
@@ -317,7 +326,7 @@ impl Service for Front {
         }
     }
 
-    fn refusal(&self, status: u16, request_id: &str) -> Response {
+    fn refusal(&self, status: u16, path: &str, request_id: &str) -> Response {
         let message = match status {
             400 => "The request is malformed",
             408 => "The request took too long",
@@ -329,11 +338,11 @@ impl Service for Front {
             501 => "This is not implemented",
             503 => "Too many connections",
             505 => "HTTP/1.0 and HTTP/1.1 are served",
-            _ => return finish(Err(ApiError::internal()), request_id),
+            _ => return finish_at(Err(ApiError::internal()), path, request_id),
         };
         let error = ApiError::new(status, message);
         let error = if status == 400 { ApiError { errors: vec![("$".into(), message.into())], ..error } } else { error };
-        finish(Err(error), request_id)
+        finish_at(Err(error), path, request_id)
     }
 
     fn served(&self, served: &Served<'_>) {
@@ -342,6 +351,7 @@ impl Service for Front {
         let path = crate::base::error::shorten(served.path, 200);
         // What monitors ask all day is no news.
         let level = if matches!(served.path, "/health" | "/ready" | "/metrics") { log::Level::Debug } else { log::Level::Info };
-        log::log!(target: "gatelet::request", level, request_id = id, method = served.method, path = path.as_str(), status = served.status, took_us = us; "{} {} {}", served.method, path, served.status);
+        let cut = if served.whole { "" } else { ", broken off" };
+        log::log!(target: "gatelet::request", level, request_id = id, method = served.method, path = path.as_str(), status = served.status, took_us = us; "{} {} {}{cut}", served.method, path, served.status);
     }
 }

@@ -42,6 +42,7 @@ fn operation(route: &Route) -> Value {
         let schema = match *name {
             "limit" => json!({"type": "integer", "minimum": 1, "maximum": 500}),
             "wait" => json!({"type": "integer", "minimum": 0}),
+            "days" => json!({"type": "integer", "minimum": 1, "maximum": 366}),
             _ => json!({"type": "string"}),
         };
         parameters.push(json!({"name": name, "in": "query", "required": false, "schema": schema}));
@@ -77,6 +78,10 @@ fn responses(route: &Route) -> Value {
     let ok = match (route.path, route.method) {
         ("/", _) => json!({"description": "The page", "content": content("text/html", json!({"type": "string"}))}),
         ("/metrics", _) => json!({"description": "Metrics", "content": content("text/plain", json!({"type": "string"}))}),
+        ("/v1/chat/completions", _) => json!({"description": "The answer; with `stream` as events", "content": {
+            "application/json": {"schema": reference.clone()},
+            "text/event-stream": {"schema": {"$ref": "#/components/schemas/ChatChunk"}},
+        }}),
         _ => json!({"description": "Done", "content": content("application/json", reference.clone())}),
     };
     let statuses: &[&str] = match (route.path, route.method) {
@@ -84,6 +89,7 @@ fn responses(route: &Route) -> Value {
         ("/webhook/:channel", _) => &["200", "202"],
         ("/api/message", _) | ("/api/channels/:name/reconnect", _) => &["202"],
         (_, "DELETE") => &["204"],
+        ("/api/memory", "POST") => &["201"],
         _ => &["200"],
     };
     for status in statuses {
@@ -95,8 +101,9 @@ fn responses(route: &Route) -> Value {
     if route.path == "/ws" {
         responses.insert("101".into(), json!({"description": "The WebSocket is open"}));
     }
-    let problem =
-        json!({"description": "An error", "content": content("application/json", json!({"$ref": "#/components/schemas/Error"}))});
+    let shape = if route.path.starts_with("/v1/") { "OpenAiError" } else { "Error" };
+    let shape = json!({"$ref": format!("#/components/schemas/{shape}")});
+    let problem = json!({"description": "An error", "content": content("application/json", shape)});
     responses.insert("default".into(), problem);
     Value::Object(responses)
 }
@@ -109,7 +116,78 @@ fn list(name: &str, item: Value) -> Value {
     object(&[name, "next"], json!({name: {"type": "array", "items": item}, "next": {"type": ["string", "null"]}}))
 }
 
+/// The schemas of what agents do: tools, approvals, memory, usage, and OpenAI's face.
+fn agents_schemas() -> Value {
+    let text = json!({"type": "string"});
+    let number = json!({"type": "integer"});
+    let any = json!({"type": "object"});
+    let flag = json!({"type": "boolean"});
+    let id = json!({"type": "string", "minLength": 1, "maxLength": 256});
+    let note = json!({"type": "string", "minLength": 1, "maxLength": 2000});
+    let reference = |name: &str| json!({"$ref": format!("#/components/schemas/{name}")});
+    let usage = object(
+        &["prompt_tokens", "completion_tokens", "total_tokens"],
+        json!({
+            "prompt_tokens": number, "completion_tokens": number, "total_tokens": number,
+        }),
+    );
+    let said = object(
+        &["role"],
+        json!({
+            "role": {"enum": ["system", "developer", "user", "assistant", "tool"]}, "content": {"type": ["string", "array", "null"]},
+        }),
+    );
+    let head = json!({"id": text, "object": text, "created": number, "model": text, "choices": {"type": "array", "items": any}, "usage": usage});
+    json!({
+        "Tools": object(&["tools", "rules", "default", "next"], json!({
+            "tools": {"type": "array", "items": any}, "rules": {"type": "array", "items": any},
+            "default": {"enum": ["allow", "ask", "deny"]}, "next": {"type": ["string", "null"]},
+        })),
+        "Approval": object(&["id", "state", "tool", "arguments", "question"], json!({
+            "id": text, "state": {"enum": ["pending", "allowed", "denied", "expired", "cancelled"]}, "tool": text, "arguments": {},
+            "question": text, "digest": text, "agent": text, "channel": text, "userId": text, "messageId": text, "sessionId": text,
+            "createdMs": number, "expiresMs": number, "decidedBy": text, "decidedMs": number,
+        })),
+        "Approvals": list("approvals", reference("Approval")),
+        "Decision": object(&["decision"], json!({"decision": {"enum": ["allow", "deny", "always"]}})),
+        "Note": object(&["id", "userId", "agent", "text"], json!({
+            "id": text, "userId": text, "agent": text, "text": text, "createdMs": number, "updatedMs": number,
+        })),
+        "Memory": list("memory", reference("Note")),
+        "NewNote": object(&["text"], json!({"userId": id, "agent": id, "text": note})),
+        "NoteText": object(&["text"], json!({"text": note})),
+        "UsageList": list("usage", object(&["day", "userId", "agent", "provider", "tokensIn", "tokensOut", "calls"], json!({
+            "day": number, "userId": text, "agent": text, "provider": text, "tokensIn": number, "tokensOut": number, "calls": number,
+        }))),
+        "ChatRequest": object(&["model", "messages"], json!({
+            "model": text, "messages": {"type": "array", "minItems": 1, "items": said}, "user": id, "stream": flag,
+            "stream_options": object(&[], json!({"include_usage": flag})), "max_completion_tokens": number, "max_tokens": number,
+            "temperature": {"type": "number", "minimum": 0, "maximum": 2}, "top_p": {"type": "number", "minimum": 0, "maximum": 1},
+            "stop": {"type": ["string", "array", "null"]}, "response_format": any,
+        })),
+        "ChatCompletion": object(&["id", "object", "created", "model", "choices", "usage"], head.clone()),
+        "ChatChunk": object(&["id", "object", "created", "model", "choices"], head),
+        "Model": object(&["id", "object", "created", "owned_by"], json!({
+            "id": text, "object": {"const": "model"}, "created": number, "owned_by": text,
+        })),
+        "ModelList": object(&["object", "data"], json!({
+            "object": {"const": "list"}, "data": {"type": "array", "items": reference("Model")},
+        })),
+        "OpenAiError": object(&["error"], json!({"error": object(&["message", "type", "param", "code"], json!({
+            "message": text, "type": text, "param": {"type": ["string", "null"]}, "code": {"type": ["string", "null"]},
+        }))})),
+    })
+}
+
 fn schemas() -> Value {
+    let mut all = own_schemas();
+    if let (Value::Object(into), Value::Object(more)) = (&mut all, agents_schemas()) {
+        into.extend(more);
+    }
+    all
+}
+
+fn own_schemas() -> Value {
     let text = json!({"type": "string"});
     let any = json!({"type": "object"});
     let id = json!({"type": "string", "minLength": 1, "maxLength": 256});

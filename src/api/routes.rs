@@ -4,7 +4,7 @@
 //! whole segments, each percent-decoded once; it cannot fail otherwise than by not matching.
 
 use crate::api::{Api, ApiError};
-use crate::api::{Call, admin, health, messages, outbox, sessions};
+use crate::api::{Call, admin, approvals, health, memory, messages, outbox, sessions, tools, usage, v1};
 use crate::domain::Role;
 use crate::net::http::{Lane, Response, percent_decode};
 
@@ -61,6 +61,7 @@ const fn get(path: &'static str, access: Access, summary: &'static str, answer: 
 
 const OPERATOR: Access = Access::Role(Role::Operator);
 const ADMIN: Access = Access::Role(Role::Admin);
+const USER: Access = Access::Role(Role::User);
 
 /// All routes. `/ws` is here for its documentation and its access; the upgrade itself is `api/socket`.
 pub static ROUTES: &[Route] = &[
@@ -141,6 +142,49 @@ pub static ROUTES: &[Route] = &[
         )
     },
     get("/api/agents", OPERATOR, "Agents and how they are", "Agents", Handler::Answer(admin::agents)),
+    get("/api/tools", OPERATOR, "Tools, their policy, and the rules that were learned", "Tools", Handler::Answer(tools::list)),
+    Route {
+        method: "DELETE",
+        ..get("/api/tools/rules/:id", OPERATOR, "Forgets a learned rule", "", Handler::Answer(tools::forget_rule))
+    },
+    Route {
+        query: &["limit", "cursor", "state"],
+        ..get(
+            "/api/approvals",
+            OPERATOR,
+            "Approvals, newest first; pending ones unless told otherwise",
+            "Approvals",
+            Handler::Answer(approvals::list),
+        )
+    },
+    get("/api/approvals/:id", OPERATOR, "One approval", "Approval", Handler::Answer(approvals::show)),
+    Route {
+        method: "POST",
+        body: true,
+        schemas: ("Decision", "Approval"),
+        ..get("/api/approvals/:id", OPERATOR, "Decides a pending approval", "", Handler::Answer(approvals::decide))
+    },
+    Route {
+        query: &["limit", "cursor", "userId", "agent"],
+        ..get("/api/memory", Access::Owner, "A user's notes, newest first", "Memory", Handler::Answer(memory::list))
+    },
+    Route {
+        method: "POST",
+        body: true,
+        schemas: ("NewNote", "Note"),
+        ..get("/api/memory", Access::Owner, "Keeps a note", "", Handler::Answer(memory::add))
+    },
+    Route {
+        method: "PUT",
+        body: true,
+        schemas: ("NoteText", "Note"),
+        ..get("/api/memory/:id", Access::Owner, "Changes a note", "", Handler::Answer(memory::change))
+    },
+    Route { method: "DELETE", ..get("/api/memory/:id", Access::Owner, "Forgets a note", "", Handler::Answer(memory::forget)) },
+    Route {
+        query: &["days", "userId"],
+        ..get("/api/usage", Access::Owner, "Tokens by day, user, agent and provider", "UsageList", Handler::Answer(usage::show))
+    },
     Route {
         query: &["limit", "cursor", "state"],
         ..get("/api/outbox", OPERATOR, "Deliveries, newest first", "Outbox", Handler::Answer(outbox::list))
@@ -162,6 +206,21 @@ pub static ROUTES: &[Route] = &[
     Route {
         lane: Lane::Work,
         ..get("/metrics", OPERATOR, "Metrics in Prometheus text format", "", Handler::Answer(health::metrics_text))
+    },
+    Route {
+        method: "POST",
+        body: true,
+        lane: Lane::Quick,
+        schemas: ("ChatRequest", "ChatCompletion"),
+        ..get("/v1/chat/completions", USER, "OpenAI-compatible: an agent answers", "", Handler::Later(v1::chat))
+    },
+    Route {
+        lane: Lane::Quick,
+        ..get("/v1/models", USER, "OpenAI-compatible: agents as models", "ModelList", Handler::Answer(v1::models))
+    },
+    Route {
+        lane: Lane::Quick,
+        ..get("/v1/models/:model", USER, "OpenAI-compatible: one agent as a model", "Model", Handler::Answer(v1::one_model))
     },
 ];
 
@@ -243,6 +302,9 @@ mod tests {
         check("GET", "/api/sessions/%00", "404");
         check("POST", "/api/outbox/d1/retry", "POST /api/outbox/:id/retry d1");
         check("GET", "/metrics/x", "404");
+        check("GET", "/v1/models/gatelet%2Fmain", "GET /v1/models/:model gatelet/main");
+        check("GET", "/v1/models/gatelet/main", "404");
+        check("PATCH", "/api/memory/not_1", "405 PUT, DELETE");
         check("GET", "//health", "404");
         check("get", "/health", "405 GET, HEAD");
     }

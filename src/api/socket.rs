@@ -10,15 +10,16 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
+use crate::api::approvals;
 use crate::api::body::Fields;
 use crate::api::error::{ApiError, code};
 use crate::api::feed::Feed;
 use crate::api::messages::TEXT_BYTES_MAX;
 use crate::api::{Api, Context};
 use crate::auth::{Login, bearer};
-use crate::domain::{Principal, WEBSOCKET_CHANNEL};
+use crate::domain::{Principal, Role, WEBSOCKET_CHANNEL};
 use crate::flow::frames;
-use crate::flow::hub::Line;
+use crate::flow::hub::{Client, Line};
 use crate::flow::ingress::Arrival;
 use crate::net::http::{Head, Plan};
 use crate::net::websocket::{Handler, Handshake, QUEUE_BYTES, Slot, Socket, handshake};
@@ -136,7 +137,8 @@ impl Handler for Chat {
             (Some(_), "message") => self.message(&frame),
             (Some(_), "ack") => self.ack(&frame),
             (Some(_), "auth") => {} // said once already: by the header, say
-            (Some(_), "approve" | "stop") => self.error(&ApiError::new(501, format!("{kind} is not in this version"))),
+            (Some(_), "approve") => self.approve(&frame),
+            (Some(_), "stop") => self.stop(),
             (Some(_), _) => self.error(&ApiError::invalid_at("$.type", "expected message, ack, approve or stop")),
         }
     }
@@ -218,17 +220,9 @@ impl Chat {
             return self.error(&e);
         }
         let user = client.principal().id.clone();
-        if let Some(verdict) = self.api.flow.over_rate(&format!("principal:{user}")) {
-            self.over_rate += 1;
-            let mut refusal = frames::error(429, "rate_limited", &ApiError::rate_limited(verdict).message);
-            refusal["id"] = json!(id);
-            client.send(&refusal);
-            if self.over_rate > OVER_RATE_MAX {
-                self.close(1008, "rate limit");
-            }
+        if self.is_over_rate(&client, id.as_deref()) {
             return;
         }
-        self.over_rate = 0;
         let arrival = Arrival {
             channel: WEBSOCKET_CHANNEL.into(),
             peer: user.clone(),
@@ -255,6 +249,64 @@ impl Chat {
                 client.send(&frame);
             },
         );
+    }
+
+    /// Decides an approval, on a thread that may wait for the commit. Whether the principal still may is asked at that moment: a
+    /// credential that was revoked a moment ago has its socket closed a moment from now.
+    fn approve(&mut self, frame: &Value) {
+        let Some(client) = self.feed.as_ref().map(|f| f.client.clone()) else { return };
+        let mut fields = Fields::of(frame);
+        let (id, word) = (fields.id("id"), fields.text("decision", 16));
+        let decision = match fields.end().and_then(|()| approvals::decision(&word)) {
+            Ok(decision) => decision,
+            Err(e) => return self.error(&e),
+        };
+        if self.is_over_rate(&client, Some(&id)) {
+            return;
+        }
+        let api = self.api.clone();
+        let decide = move || {
+            let principal = client.principal();
+            let result = if principal.role < Role::Operator || !api.auth.still_good(principal) {
+                Err(ApiError::forbidden("This needs the role operator"))
+            } else {
+                api.flow.decide(&id, decision, &principal.id).map_err(ApiError::from)
+            };
+            match result {
+                Ok(_) => {} // the hub has shown it to all operators
+                Err(e) => {
+                    let mut frame = frames::error(e.status, code(e.status), &e.message);
+                    frame["id"] = json!(id);
+                    client.send(&frame);
+                }
+            }
+        };
+        if self.api.flow.errand(Box::new(decide)).is_err() {
+            self.error(&ApiError::new(503, "Too much at once; try again"));
+        }
+    }
+
+    /// Ends what of the user's runs or waits.
+    fn stop(&self) {
+        if let Some(feed) = &self.feed {
+            self.api.flow.stop_user(&feed.client.principal().id);
+        }
+    }
+
+    /// Whether the user sends too fast; says so, and closes the connection where it does for long.
+    fn is_over_rate(&mut self, client: &Client, id: Option<&str>) -> bool {
+        let Some(verdict) = self.api.flow.over_rate(&format!("principal:{}", client.principal().id)) else {
+            self.over_rate = 0;
+            return false;
+        };
+        self.over_rate += 1;
+        let mut refusal = frames::error(429, "rate_limited", &ApiError::rate_limited(verdict).message);
+        refusal["id"] = json!(id);
+        client.send(&refusal);
+        if self.over_rate > OVER_RATE_MAX {
+            self.close(1008, "rate limit");
+        }
+        true
     }
 
     fn ack(&self, frame: &Value) {

@@ -6,6 +6,7 @@ mod delivery;
 mod memory;
 mod message;
 mod principal;
+mod request;
 mod session;
 mod tool;
 
@@ -13,6 +14,7 @@ pub use delivery::{Attempt, Delivery, DeliveryState, Handoff, NewOutbound, Outco
 pub use memory::{NOTE_BYTES_MAX, NOTES_MAX, Note, Spent, Summary, Usage};
 pub use message::{Accepted, InboundMessage, MessageState, NewInbound, TimelineEntry};
 pub use principal::{Principal, Role, Standing};
+pub use request::{Asked, Spoken};
 pub use session::{Claim, Entry, FinishedTurn, Said, SessionInfo, Step, StepKind};
 pub use tool::{Approval, ApprovalState, CallResult, Decision, LearnedRule, ToolCall};
 

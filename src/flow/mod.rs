@@ -4,8 +4,7 @@
 //! interval. A panic in a turn or a delivery is one failure of that turn or delivery. Fails by telling: a message that can't
 //! be handled ends as `failed`, one that can't be delivered as a dead letter.
 
-pub mod approvals;
-mod asking;
+mod approvals;
 pub mod cancel;
 pub mod commands;
 mod courier;
@@ -14,6 +13,7 @@ pub mod frames;
 pub mod heartbeat;
 pub mod hub;
 pub mod ingress;
+pub mod listeners;
 pub mod outbound;
 pub mod route;
 pub mod timer;
@@ -40,6 +40,7 @@ use crate::channel::registry::Registry;
 use crate::config::{Config, RateLimit};
 use crate::flow::cancel::Running;
 use crate::flow::hub::Hub;
+use crate::flow::listeners::Listeners;
 use crate::flow::route::Routes;
 use crate::flow::waiters::Waiters;
 use crate::net::client::Client;
@@ -112,6 +113,8 @@ pub struct Flow {
     pub hub: Hub,
     /// Who waits for a reply.
     pub waiters: Waiters,
+    /// Who listens to a reply while it is spoken.
+    pub listeners: Listeners,
     rate: Limiter,
     turn_nudge: (Sender<()>, Receiver<()>),
     delivery_nudge: (Sender<()>, Receiver<()>),
@@ -175,6 +178,7 @@ impl Flow {
             threads: parts.threads,
             hub: Hub::new(),
             waiters: Waiters::new(),
+            listeners: Listeners::new(),
             rate: Limiter::new(),
             turn_nudge: crossbeam_channel::bounded(workers.turns),
             delivery_nudge: crossbeam_channel::bounded(workers.deliveries),

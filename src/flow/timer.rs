@@ -29,6 +29,7 @@ pub fn run(flow: &Arc<Flow>, stop: &Stop) {
         if question.is_some_and(|due| due.is_zero()) {
             flow.expire_questions();
         }
+        let listening = flow.listeners.tick(now);
         let (due, repeat) = flow.hub.due_repeats(now);
         due.iter().for_each(|r| send_again(flow, r));
         if now >= beat {
@@ -51,7 +52,11 @@ pub fn run(flow: &Arc<Flow>, stop: &Stop) {
         beat = beat.min(now + flow.settings.get().heartbeat); // a reload may have shortened it
         // One that could not be expired is tried again at the heartbeat.
         let question = question.filter(|due| !due.is_zero()).map(|due| now + due);
-        let next = [Some(beat), Some(sweep), Some(prune), waiting, repeat, question].into_iter().flatten().min().unwrap_or(beat);
+        let next = [Some(beat), Some(sweep), Some(prune), waiting, repeat, listening, question]
+            .into_iter()
+            .flatten()
+            .min()
+            .unwrap_or(beat);
         if idle(&flow.timer_nudge.1, stop, next.saturating_sub(flow.clock.mono())) {
             return;
         }

@@ -22,7 +22,8 @@ use crate::base::stop::Stop;
 use crate::domain::{
     Approval, Claim, Delivery, FinishedTurn, Handoff, MessageState, NewOutbound, OPENAI_CHANNEL, Spent, Step, WEBSOCKET_CHANNEL,
 };
-use crate::flow::waiters::Waited;
+use crate::flow::listeners::Heard;
+use crate::flow::waiters::{Reply as WaitedReply, Waited};
 use crate::flow::{Flow, POLL, STORE_PAUSE, commands, frames, idle};
 use crate::store::{AuditEntry, StoreError};
 use crate::telemetry::metrics::TurnEnd;
@@ -63,6 +64,7 @@ fn run(flow: &Arc<Flow>, claim: Claim, finish: &Stop) {
         if by_websocket {
             flow.hub.delta(&claim.user_id, &claim.message_id, text);
         }
+        flow.listeners.tell(&claim.message_id, Heard::Delta(text));
     };
     let outcome = catch_unwind(AssertUnwindSafe(|| answer(flow, &claim, &cancel, &mut on_delta))).unwrap_or_else(|_| {
         flow.threads.count_panic();
@@ -92,7 +94,9 @@ enum Ended {
 struct Reply {
     text: String,
     spent: Vec<Spent>,
+    finish: String,
     ends_session: bool,
+    forget: bool,
 }
 
 fn answer(flow: &Arc<Flow>, claim: &Claim, cancel: &Cancel, on_delta: &mut dyn FnMut(&str)) -> Result<Ended, Failed> {
@@ -100,7 +104,13 @@ fn answer(flow: &Arc<Flow>, claim: &Claim, cancel: &Cancel, on_delta: &mut dyn F
         && let Some(command) = command(&claim.text)
     {
         let done = commands::execute(flow, claim, &command).map_err(|error| Failed { error, spent: Vec::new() })?;
-        return Ok(Ended::Reply(Reply { text: done.text, spent: Vec::new(), ends_session: done.ends_session }));
+        return Ok(Ended::Reply(Reply {
+            text: done.text,
+            spent: Vec::new(),
+            finish: "stop".into(),
+            ends_session: done.ends_session,
+            forget: false,
+        }));
     }
     let turn = Turn {
         claim,
@@ -120,7 +130,13 @@ fn answer(flow: &Arc<Flow>, claim: &Claim, cancel: &Cancel, on_delta: &mut dyn F
             if let Some(limit) = &reply.limit {
                 tell_limit(flow, claim, limit);
             }
-            Ok(Ended::Reply(Reply { text: reply.text, spent: reply.spent, ends_session: false }))
+            Ok(Ended::Reply(Reply {
+                text: reply.text,
+                spent: reply.spent,
+                finish: reply.finish,
+                ends_session: false,
+                forget: turn.asked().is_some_and(|a| a.forget),
+            }))
         }
     }
 }
@@ -176,13 +192,20 @@ fn end(flow: &Flow, claim: &Claim, reply: Reply, took: Duration, finish: &Stop) 
         outbound: outbound(flow, claim, &reply.text),
         took,
         spent: reply.spent,
-        forget: false,
+        forget: reply.forget,
     };
     match insist(finish, || flow.store.finish_turn(turn.clone())) {
         Some(Ok(deliveries)) => {
             crash::point("turn.finished");
             send_off(flow, &deliveries);
-            flow.waiters.settle(&claim.message_id, &Waited::Reply(turn.reply));
+            let sum = |tokens: fn(&Spent) -> u64| turn.spent.iter().map(tokens).sum();
+            let waited = WaitedReply {
+                text: turn.reply,
+                tokens_in: sum(|s| s.tokens_in),
+                tokens_out: sum(|s| s.tokens_out),
+                finish: reply.finish,
+            };
+            flow.waiters.settle(&claim.message_id, &Waited::Reply(waited));
             flow.metrics.turn(TurnEnd::Answered, took);
             flow.hub.event("turn.answered", json!({"messageId": claim.message_id, "sessionId": claim.session_id}));
             log::info!(message_id = claim.message_id.as_str(), session_id = claim.session_id.as_str(), took_ms = took.as_millis() as u64; "answered");
@@ -277,6 +300,7 @@ fn failed(flow: &Flow, claim: &Claim, error: &Error, spent: Vec<Spent>, took: Du
     if let Some(pause) = again {
         log::warn!(message_id = claim.message_id.as_str(), pause_ms = pause.as_millis() as u64; "a turn failed and is tried again: {text}");
         flow.metrics.turn(TurnEnd::Deferred, took);
+        flow.listeners.tell(&claim.message_id, Heard::Anew);
         if let Some(Err(e)) = insist(finish, || flow.store.defer_turn(&claim.message_id, pause, &text)) {
             log::warn!(message_id = claim.message_id.as_str(); "a failed turn was not put back: {e}");
         }
@@ -303,7 +327,7 @@ fn failed(flow: &Flow, claim: &Claim, error: &Error, spent: Vec<Spent>, took: Du
 /// Answers those who wait for a message that is ended.
 pub(super) fn look_up(flow: &Flow, id: &str) {
     let how = match flow.store.message(id) {
-        Ok(m) if m.state == MessageState::Answered => Waited::Reply(m.reply.unwrap_or_default()),
+        Ok(m) if m.state == MessageState::Answered => Waited::Reply(WaitedReply::of(m.reply.unwrap_or_default())),
         Ok(m) if m.state.is_final() => {
             Waited::Failed { timed_out: false, reason: m.error.unwrap_or_else(|| "it was cancelled".into()) }
         }

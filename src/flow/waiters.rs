@@ -7,11 +7,31 @@ use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+/// A turn's reply.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Reply {
+    /// Its text.
+    pub text: String,
+    /// Tokens of the turn's prompts; 0 where nobody counted them.
+    pub tokens_in: u64,
+    /// Tokens of its answers, likewise.
+    pub tokens_out: u64,
+    /// Why it ended, in the provider's word (`stop`, `length`); may be empty.
+    pub finish: String,
+}
+
+impl Reply {
+    /// A reply of which the text alone is known.
+    pub fn of(text: impl Into<String>) -> Self {
+        Reply { text: text.into(), ..Reply::default() }
+    }
+}
+
 /// How a wait ended.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Waited {
     /// The turn's reply.
-    Reply(String),
+    Reply(Reply),
     /// The message was set aside; whether by a deadline, and why.
     Failed {
         /// Whether a deadline of the provider's was the reason.
@@ -107,10 +127,10 @@ mod tests {
             );
         }
         assert_eq!(waiters.expire(Duration::from_secs(1)), Some(Duration::from_secs(2)));
-        waiters.settle("a", &Waited::Reply("hi".into()));
-        waiters.settle("a", &Waited::Reply("again".into()));
+        waiters.settle("a", &Waited::Reply(Reply::of("hi")));
+        waiters.settle("a", &Waited::Reply(Reply::of("again")));
         assert_eq!(waiters.expire(Duration::from_secs(9)), None);
-        let expected = [("a", 1, Waited::TimedOut), ("a", 3, Waited::Reply("hi".into())), ("b", 2, Waited::TimedOut)];
+        let expected = [("a", 1, Waited::TimedOut), ("a", 3, Waited::Reply(Reply::of("hi"))), ("b", 2, Waited::TimedOut)];
         assert_eq!(*answers.lock().unwrap(), expected);
     }
 }

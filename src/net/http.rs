@@ -7,6 +7,10 @@ use std::borrow::Cow;
 use std::net::{IpAddr, TcpStream};
 use std::time::Duration;
 
+pub use crate::net::stream::{Sink, Stream, Tell};
+
+use crate::net::stream::Gathered;
+
 /// Where a request came from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Peer {
@@ -171,8 +175,10 @@ pub struct Served<'a> {
     pub status: u16,
     /// The request's id.
     pub request_id: &'a str,
-    /// From the complete head to the answer.
+    /// From the complete head to the answer; of a streamed one, to its end.
     pub took: Duration,
+    /// Whether the answer was given whole; a streamed one may break off.
+    pub whole: bool,
 }
 
 /// A body longer than this is handled by a worker even in the quick lane: parsing and digesting it takes time.
@@ -194,8 +200,9 @@ pub trait Service: Send + Sync + 'static {
     fn upgrade(&self, context: Self::Context, head: Head, stream: TcpStream, rest: Vec<u8>);
 
     /// The answer to what is refused before or beside `plan` and `call`: a malformed head, a body too large or too slow, too
-    /// many connections, a panic. `status` is 400, 408, 411, 413, 414, 417, 431, 500, 501, 503 or 505.
-    fn refusal(&self, status: u16, request_id: &str) -> Response;
+    /// many connections, a panic. `status` is 400, 408, 411, 413, 414, 417, 431, 500, 501, 503 or 505; `path` is empty where no
+    /// head could be read.
+    fn refusal(&self, status: u16, path: &str, request_id: &str) -> Response;
 
     /// Told of each answer.
     fn served(&self, served: &Served<'_>);
@@ -210,6 +217,12 @@ pub trait Reply: Send {
     fn reply(self: Box<Self>, response: Response);
     /// The answer for a handler that gave none.
     fn abandoned(&self) -> Response;
+    /// Begins an answer that comes piece by piece; does not block.
+    fn stream(self: Box<Self>, head: Response) -> Box<dyn Sink>;
+    /// Has `tell` called when the caller goes away; a way back that can't know drops it.
+    fn on_gone(&self, tell: Tell) {
+        drop(tell);
+    }
 }
 
 impl Responder {
@@ -228,6 +241,26 @@ impl Responder {
     pub fn send(mut self, response: Response) {
         if let Some(reply) = self.0.take() {
             reply.reply(response);
+        }
+    }
+
+    /// Begins an answer that comes piece by piece: status and headers of `head` go out now, its body is not looked at. Never
+    /// blocks, and no thread is held while the stream is open. Over the door the client gets it as chunks (in HTTP/1.0: until the
+    /// connection closes); the local socket and [`memory`](Self::memory) gather the pieces and answer at the end.
+    pub fn stream(mut self, head: Response) -> Stream {
+        Stream::new(self.0.take().map(|reply| reply.stream(head)))
+    }
+
+    /// Has `tell` called, at most once, when the caller goes away before its answer is whole, whether it is still parked or being
+    /// streamed. It runs on the door's thread: it must be short and not block, and it must not own this responder. It may come while
+    /// the answer is just being given.
+    ///
+    /// A client that merely shut down its sending side counts as gone. That is legal HTTP, but no client that waits for an agent is
+    /// known to do it (curl, browsers and the OpenAI libraries close wholly), and TCP can't tell the two apart; hence this is asked
+    /// for by the request, and nobody else is affected. The local socket and `memory` never call it.
+    pub fn on_gone(&self, tell: impl FnOnce() + Send + 'static) {
+        if let Some(reply) = &self.0 {
+            reply.on_gone(Box::new(tell));
         }
     }
 }
@@ -251,6 +284,10 @@ impl Reply for Memory {
     fn abandoned(&self) -> Response {
         Response::empty(500)
     }
+
+    fn stream(self: Box<Self>, head: Response) -> Box<dyn Sink> {
+        Gathered::sink(self, head)
+    }
 }
 
 #[cfg(test)]
@@ -261,6 +298,19 @@ mod tests {
     fn a_responder_that_is_dropped_answers_500() {
         let (responder, answer) = Responder::memory();
         drop(responder);
+        assert_eq!(answer.recv().unwrap().status, 500);
+    }
+
+    #[test]
+    fn a_stream_in_memory_is_whole_or_nothing() {
+        let (responder, answer) = Responder::memory();
+        let stream = responder.stream(Response::new(202, "text/plain", &b"ignored"[..]));
+        assert!(stream.send("a") && answer.try_recv().is_err());
+        stream.finish("b");
+        let answer = answer.recv().unwrap();
+        assert_eq!((answer.status, &*answer.body), (202, &b"ab"[..]));
+        let (responder, answer) = Responder::memory();
+        drop(responder.stream(Response::empty(200)));
         assert_eq!(answer.recv().unwrap().status, 500);
     }
 

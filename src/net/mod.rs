@@ -11,5 +11,6 @@ pub mod http;
 pub mod local;
 #[cfg(test)]
 pub mod scripted;
+pub mod stream;
 mod unix_client;
 pub mod websocket;

@@ -12,7 +12,7 @@ mod calls;
 pub mod journal;
 mod summary;
 
-use crate::agent::provider::{ChatMessage, ChatRole, Completion, Failure};
+use crate::agent::provider::{ChatMessage, ChatRole, Completion, Failure, Sampling};
 use crate::agent::tokens::account;
 use crate::agent::tools::{Courier, Toolbox, Who};
 use crate::agent::{Agents, Route, prompt};
@@ -20,7 +20,7 @@ use crate::base::cancel::Cancel;
 use crate::base::clock::Clock;
 use crate::base::crash;
 use crate::base::error::{Error, ErrorKind, Result};
-use crate::domain::{Approval, Claim, Note, Spent, Standing, Step, StepKind};
+use crate::domain::{Approval, Asked as Wished, Claim, Entry, Note, Said, Spent, Standing, Step, StepKind, Summary};
 use crate::store::{Store, StoreError};
 
 use budget::Reached;
@@ -89,6 +89,10 @@ pub struct Failed {
     pub spent: Vec<Spent>,
 }
 
+fn entry(role: Said, text: &str) -> Entry {
+    Entry { role, text: text.to_string(), at_ms: 0, message_id: None, turn: 0 }
+}
+
 /// The store's refusal as a turn's.
 fn store_error(e: StoreError) -> Error {
     match e {
@@ -115,6 +119,11 @@ impl Turn<'_> {
             Ok(Outcome::Parked { .. }) => {}
         }
         outcome.map_err(|error| Failed { error, spent })
+    }
+
+    /// What a caller of the OpenAI-compatible API asked for, where the message came by it.
+    pub fn asked(&self) -> Option<Wished> {
+        Wished::of(&self.claim.channel, self.claim.metadata.as_ref())
     }
 
     /// On whose behalf.
@@ -213,17 +222,49 @@ impl Turn<'_> {
     ) -> Result<Completion> {
         let config = &route.config;
         let tools = if config.max_rounds < 2 { Vec::new() } else { self.tools.offered(&self.who(), config.tools.as_deref()) };
-        let mut messages = self.conversation(route, !tools.is_empty(), spent)?;
+        let wished = self.asked().unwrap_or_default();
+        let mut messages = self.conversation(route, !tools.is_empty(), &wished, spent)?;
         messages.extend(rounds.iter().flat_map(Round::messages));
         Ok(Completion {
             tools,
-            max_output_tokens: config.max_output_tokens,
+            max_output_tokens: [config.max_output_tokens, wished.max_tokens].into_iter().flatten().min(),
+            sampling: Sampling {
+                temperature: wished.temperature,
+                top_p: wished.top_p,
+                stop: wished.stop,
+                response_format: wished.response_format,
+            },
             cancel: self.cancel.clone(),
             ..Completion::of(self.model(route), messages, deadline)
         })
     }
 
-    fn conversation(&self, route: &Route, has_tools: bool, spent: &mut Vec<Spent>) -> Result<Vec<ChatMessage>> {
+    fn conversation(&self, route: &Route, has_tools: bool, wished: &Wished, spent: &mut Vec<Spent>) -> Result<Vec<ChatMessage>> {
+        let (claim, config) = (self.claim, &route.config);
+        let system = match &wished.system {
+            Some(own) => format!("{}\n{own}", config.system_prompt.trim_end()),
+            None => config.system_prompt.clone(),
+        };
+        let (summary, history) = match &wished.history {
+            // What the request brings is its history, whole: nothing is read, nothing is kept.
+            Some(said) => (None, said.iter().map(|s| entry(s.role, &s.content)).collect()),
+            None => self.transcript(route, spent)?,
+        };
+        let notes = if wished.forget { Vec::new() } else { self.notes() };
+        Ok(prompt::build(&prompt::Parts {
+            system: &system,
+            claim,
+            history: &history,
+            max_history: if wished.history.is_some() { usize::MAX } else { config.max_history },
+            summary: summary.as_ref().map(|s| s.text.as_str()),
+            notes: &notes,
+            has_tools,
+            now_ms: self.clock.unix_ms(),
+        }))
+    }
+
+    /// What was said in the session and still fits, and the summary of what doesn't.
+    fn transcript(&self, route: &Route, spent: &mut Vec<Spent>) -> Result<(Option<Summary>, Vec<Entry>)> {
         let (claim, config) = (self.claim, &route.config);
         let mut summary = self.store.summary(&claim.session_id).map_err(store_error)?;
         let read = |limit| self.store.history(&claim.session_id, limit).map_err(store_error);
@@ -245,16 +286,7 @@ impl Turn<'_> {
                 return Err(Error::new(ErrorKind::Stopped, "the turn was cut short"));
             }
         }
-        Ok(prompt::build(&prompt::Parts {
-            system: &config.system_prompt,
-            claim,
-            history: &history,
-            max_history: config.max_history,
-            summary: summary.as_ref().map(|s| s.text.as_str()),
-            notes: &self.notes(),
-            has_tools,
-            now_ms: self.clock.unix_ms(),
-        }))
+        Ok((summary, history))
     }
 
     /// What is known about the user that fits the message; of somebody whom nobody vouches for, nothing. A hint: without it

@@ -91,7 +91,7 @@ section! {
 section! {
     /// A rule on who answers whom.
     Binding {
-        /// A channel's name, `websocket`, or `*` for all.
+        /// A channel's name, `websocket`, `openai` (the OpenAI-compatible API), or `*` for all.
         channel: String = key("channel", Preset::Text("*")).range(1, 64);
         /// A user id, or `*` for all.
         user: String = key("user", Preset::Text("*")).range(1, 256);

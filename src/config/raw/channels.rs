@@ -7,7 +7,8 @@ use serde_json::Value;
 use crate::config::section::*;
 
 variants! {
-    /// A named connection to a place where people write. The name `websocket` is taken: it is the WebSocket chat.
+    /// A named connection to a place where people write. The names `websocket` and `openai` are taken: the WebSocket chat
+    /// and the OpenAI-compatible API.
     Channel(ChannelCommon) as ChannelOf {
         Telegram(Telegram) = "telegram",
         Matrix(Matrix) = "matrix",

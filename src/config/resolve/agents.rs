@@ -10,7 +10,7 @@ use crate::config::model::{Agent, Binding, Provider, ProviderKind};
 use crate::config::problem::{join, nearest, quoted};
 use crate::config::raw::{self, ProviderOf, Raw};
 use crate::config::section::Named;
-use crate::domain::WEBSOCKET_CHANNEL;
+use crate::domain::{OPENAI_CHANNEL, WEBSOCKET_CHANNEL};
 
 /// Anthropic's own server.
 const ANTHROPIC: &str = "https://api.anthropic.com";
@@ -88,8 +88,9 @@ impl Resolver<'_> {
     pub(super) fn bindings(&mut self, raw: &Raw) -> Vec<Binding> {
         let mut bindings = Vec::new();
         for (i, binding) in raw.bindings.iter().enumerate() {
-            if binding.channel != "*" && binding.channel != WEBSOCKET_CHANNEL && !raw.channels.has(&binding.channel) {
-                let known = raw.channels.names().chain([WEBSOCKET_CHANNEL]);
+            let own = ["*", WEBSOCKET_CHANNEL, OPENAI_CHANNEL];
+            if !own.contains(&binding.channel.as_str()) && !raw.channels.has(&binding.channel) {
+                let known = raw.channels.names().chain([WEBSOCKET_CHANNEL, OPENAI_CHANNEL]);
                 self.out.add(format!("$.bindings[{i}].channel"), missing("channel", &binding.channel, known));
             }
             if !raw.agents.has(&binding.agent) {

@@ -11,7 +11,7 @@ use crate::config::model::{Channel, ChannelKind, Webhook};
 use crate::config::problem::join;
 use crate::config::raw::{self, ChannelOf};
 use crate::config::section::{Named, RawSecret};
-use crate::domain::WEBSOCKET_CHANNEL;
+use crate::domain::{OPENAI_CHANNEL, WEBSOCKET_CHANNEL};
 
 impl Resolver<'_> {
     pub(super) fn channels(&mut self, raw: &Named<raw::Channel>) -> BTreeMap<String, Channel> {
@@ -20,6 +20,9 @@ impl Resolver<'_> {
             let path = join("$.channels", name);
             if name == WEBSOCKET_CHANNEL {
                 self.out.add(&path, "\"websocket\" is the name of the WebSocket chat; choose another one");
+            }
+            if name == OPENAI_CHANNEL {
+                self.out.add(&path, "\"openai\" is the name of the OpenAI-compatible API; choose another one");
             }
             // Of the types that are not built in, only channels that are switched off come so far: they are left out.
             if let Some(ChannelOf::Webhook(webhook)) = &channel.of {

@@ -49,7 +49,7 @@ fn form() {
 fn types_of_channels_and_providers() {
     check(
         r#"{"channels": {"door": {"type": "webhook", "apiRoot": "x", "secrt": 1}, "tg": {"type": "telegrm", "token": "x", "zzz": 1},
-            "none": {"token": "x"}, "mq": {"type": "mqtt"}, "websocket": {"type": "webhook"}, "a b": {"type": "webhook"}, "n": {"type": 3}},
+            "none": {"token": "x"}, "mq": {"type": "mqtt"}, "websocket": {"type": "webhook"}, "openai": {"type": "webhook"}, "a b": {"type": "webhook"}, "n": {"type": 3}},
             "providers": {"p": {"type": "openai"}, "b": {"type": "builtin", "apiKey": "x"}}}"#,
         &[
             "$.channels.door.apiRoot: a key of type telegram, which this is not; leave it out, or change the type",
@@ -64,6 +64,7 @@ fn types_of_channels_and_providers() {
             "$.providers.b.apiKey: a key of type openai, which this is not; leave it out, or change the type",
             "$.channels.mq.type: channels of type mqtt are not built into this version; leave it out, or set `enabled` to false",
             "$.channels.websocket: \"websocket\" is the name of the WebSocket chat; choose another one",
+            "$.channels.openai: \"openai\" is the name of the OpenAI-compatible API; choose another one",
         ],
     );
 }

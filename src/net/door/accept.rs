@@ -118,6 +118,7 @@ impl<S: Service> Loop<S> {
             address,
             armed: Armed::No,
             pending: None,
+            stream: None,
         });
         self.admission.opened(address);
         self.core.counters.open.store(self.slots.len(), Ordering::Relaxed);
@@ -129,10 +130,10 @@ impl<S: Service> Loop<S> {
     fn turn_away(&mut self, stream: &TcpStream) {
         self.core.counters.refused.fetch_add(1, Ordering::Relaxed);
         let request_id = new_id("req", self.core.clock.unix_ms());
-        let asked =
-            Asked { method: "", path: "", request_id: &request_id, received: self.core.clock.mono(), persist: Persist::Close };
+        let received = self.core.clock.mono();
+        let asked = Asked { method: "", path: "", request_id: &request_id, received, persist: Persist::Close, modern: true };
         let mut out = Vec::new();
-        self.core.render(&mut out, &asked, &self.core.refusal(503, &request_id));
+        self.core.render(&mut out, &asked, &self.core.refusal(503, "", &request_id));
         if write_now(stream, &out).is_some() {
             let _ = stream.shutdown(Shutdown::Write);
             let _ = std::io::Read::read(&mut &*stream, &mut self.scratch);

@@ -57,6 +57,7 @@ enum Stage {
     Body(Box<Body>),
     Busy,
     Writing(Box<Writing>),
+    Streaming { stalled: bool },
     Lingering { left: usize },
 }
 
@@ -130,7 +131,7 @@ impl Conn {
                 },
             },
             Stage::Body(_) => self.next_of_body(),
-            Stage::Busy | Stage::Writing(_) | Stage::Lingering { .. } => Step::Wait,
+            Stage::Busy | Stage::Writing(_) | Stage::Streaming { .. } | Stage::Lingering { .. } => Step::Wait,
         }
     }
 
@@ -216,6 +217,14 @@ impl Conn {
         whole.then_some(writing.after)
     }
 
+    /// Its answer is being streamed. `stalled`: pieces wait, and the socket takes none; `moved`: it took some just now.
+    pub fn stream(&mut self, stalled: bool, moved: bool, now: Duration) {
+        if moved || !matches!(self.stage, Stage::Streaming { stalled: true }) {
+            self.touched = now;
+        }
+        self.stage = Stage::Streaming { stalled };
+    }
+
     /// From now on what comes is thrown away.
     pub fn linger(&mut self, now: Duration) {
         self.stage = Stage::Lingering { left: LINGER_BYTES };
@@ -260,20 +269,23 @@ impl Conn {
             Stage::Head(_) => Some((self.touched, self.proved)),
             Stage::Body(_) => Some((self.touched, true)),
             Stage::Lingering { .. } => Some((self.touched, false)),
-            Stage::Busy | Stage::Writing(_) => None,
+            Stage::Busy | Stage::Writing(_) | Stage::Streaming { .. } => None,
         }
     }
 
-    /// When it is too late for what it waits for, and what then. A busy one has no deadline here: the service's own bound it.
+    /// When it is too late for what it waits for, and what then. A busy one, and a stream whose pieces all went out, have no
+    /// deadline here: the service's own bound them.
     pub fn deadline(&self, limits: &Limits) -> Option<(Duration, Expiry)> {
         match self.stage {
             Stage::Head(_) if !self.input.is_empty() => Some((self.since + limits.request_timeout, Expiry::Refuse)),
             Stage::Head(_) if self.proved => Some((self.since + limits.idle_timeout, Expiry::Close)),
             Stage::Head(_) => Some((self.since + limits.request_timeout, Expiry::Close)),
             Stage::Body(_) => Some((self.since + limits.request_timeout, Expiry::Refuse)),
-            Stage::Writing(_) => Some((self.touched + limits.request_timeout, Expiry::Close)),
+            Stage::Writing(_) | Stage::Streaming { stalled: true } => {
+                Some((self.touched + limits.request_timeout, Expiry::Close))
+            }
             Stage::Lingering { .. } => Some((self.since + LINGER, Expiry::Lingered)),
-            Stage::Busy => None,
+            Stage::Busy | Stage::Streaming { stalled: false } => None,
         }
     }
 

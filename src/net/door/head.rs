@@ -141,6 +141,8 @@ pub(super) struct Parsed {
     pub framing: Framing,
     /// The connection's.
     pub persist: Persist,
+    /// HTTP/1.1: knows chunks.
+    pub modern: bool,
     /// The body's expectation.
     pub expect: Expect,
 }
@@ -168,7 +170,7 @@ pub(super) fn parse(head: &[u8]) -> Result<Parsed, u16> {
     let framing = framing(&headers, modern)?;
     let persist = if method == "CONNECT" { Persist::Close } else { persistence(&headers, modern) };
     let expect = if modern { expectation(&headers) } else { Expect::Nothing };
-    Ok(Parsed { method: method.to_string(), path, query, headers, framing, persist, expect })
+    Ok(Parsed { method: method.to_string(), path, query, headers, framing, persist, modern, expect })
 }
 
 /// Whether the request line ends in a well-formed HTTP version, though not one of ours.

@@ -3,7 +3,7 @@
 //! One thread, `door`, holds every connection in a level-triggered epoll, reads heads and bodies within bounds and total
 //! deadlines, asks the [`Service`] for a plan, and either answers, calls the service itself (the quick lane) or hands the request
 //! to the fixed pool `http-N` (see `workers.rs`). A responder may be kept and answered later by any thread (`reply.rs` tells how),
-//! so that hundreds of callers wait without a thread.
+//! so that hundreds of callers wait without a thread; so is an answer that comes piece by piece (`stream.rs`).
 //!
 //! Invariant: the number of threads does not depend on who connects; the door's own thread never blocks on a peer, and one
 //! request is never read as two or two as one (`head.rs`, `chunked.rs`). An error of `accept` costs a pause, never the door. Fails at
@@ -19,6 +19,7 @@ pub(super) mod reply;
 mod run;
 mod serve;
 mod slab;
+mod stream;
 mod workers;
 pub(super) mod write;
 

@@ -23,6 +23,9 @@
 //! the door does next. A connection in `BUSY` or `HAND_BACK` keeps its place (its client may be gone), so a `Done` always finds
 //! it, and requests that wait never outnumber the places.
 //!
+//! A streamed answer (`stream.rs`) gives the connection to the door at its beginning ([`News::Stream`]) and takes no further part
+//! in this: the door makes the state `IDLE` and deals with the socket's events itself.
+//!
 //! The wake: the door stores `sleeping` and then looks at the queue; an answering thread pushes and then looks at `sleeping`. Both
 //! in sequentially consistent order, so one of them sees the other: no `Done` is left lying, and a door that is awake (its own
 //! quick answers, above all) costs no system call.
@@ -42,26 +45,55 @@ use crate::base::clock::Clock;
 use crate::base::threads::Threads;
 use crate::net::door::head::Persist;
 use crate::net::door::slab::Key;
+use crate::net::door::stream::{self, Streamed};
 use crate::net::door::write::{DateText, Manner};
-use crate::net::http::{Reply, Request, Responder, Response, Served, Service};
+use crate::net::http::{Reply, Request, Responder, Response, Served, Service, Sink, Tell};
 
 const IDLE: u8 = 0;
 const BUSY: u8 = 1;
 const HAND_BACK: u8 = 2;
 
 /// A connection's shared part.
-#[derive(Debug)]
 pub(super) struct Line {
     /// Non-blocking.
     pub stream: TcpStream,
     state: AtomicU8,
     idle_since_us: AtomicU64,
+    /// Whether `watch` may hold somebody: most requests never touch its lock.
+    watched: AtomicBool,
+    /// Who wants to know when the client of the present request is gone.
+    watch: Mutex<Option<Tell>>,
 }
 
 impl Line {
     /// A connection that is the door's.
     pub fn new(stream: TcpStream) -> Self {
-        Line { stream, state: AtomicU8::new(IDLE), idle_since_us: AtomicU64::new(0) }
+        Line {
+            stream,
+            state: AtomicU8::new(IDLE),
+            idle_since_us: AtomicU64::new(0),
+            watched: AtomicBool::new(false),
+            watch: Mutex::new(None),
+        }
+    }
+
+    /// Whether somebody wants to know of the client's end.
+    pub fn is_watched(&self) -> bool {
+        self.watched.load(Ordering::SeqCst)
+    }
+
+    fn watch(&self, tell: Tell) {
+        let former = self.watch.lock().unwrap_or_else(PoisonError::into_inner).replace(tell);
+        self.watched.store(true, Ordering::SeqCst);
+        drop(former); // outside of the lock, as what it holds may be anything
+    }
+
+    /// Takes out who is to be told; nobody is from now on.
+    pub fn take_watch(&self) -> Option<Tell> {
+        if !self.watched.swap(false, Ordering::SeqCst) {
+            return None;
+        }
+        self.watch.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 
     /// The door hands a request out.
@@ -103,7 +135,27 @@ pub(super) fn write_now(mut stream: &TcpStream, bytes: &[u8]) -> Option<usize> {
     }
 }
 
-/// An answer that needs the door to go on.
+/// What other threads have for the door.
+pub(super) enum News {
+    /// An answer needs the door to go on.
+    Done(Done),
+    /// An answer is being streamed from now on.
+    Stream(Key, Arc<Streamed>),
+    /// Something about this connection's stream or its watcher changed.
+    Look(Key),
+}
+
+impl News {
+    /// Whose.
+    pub fn key(&self) -> Key {
+        match self {
+            News::Done(done) => done.key,
+            News::Stream(key, _) | News::Look(key) => *key,
+        }
+    }
+}
+
+/// A whole answer that needs the door to go on.
 #[derive(Debug)]
 pub(super) struct Done {
     /// Whose.
@@ -127,8 +179,8 @@ pub(in crate::net) fn guard<T>(threads: &Threads, what: &str, run: impl FnOnce()
 }
 
 /// The service's refusal, or a bare one where even that panics. A 503 says when to come again.
-pub(in crate::net) fn refusal<S: Service>(service: &S, threads: &Threads, status: u16, request_id: &str) -> Response {
-    let made = guard(threads, "refusal", || service.refusal(status, request_id));
+pub(in crate::net) fn refusal<S: Service>(service: &S, threads: &Threads, status: u16, path: &str, request_id: &str) -> Response {
+    let made = guard(threads, "refusal", || service.refusal(status, path, request_id));
     let response = made.unwrap_or_else(|| Response::empty(status));
     match response.header("retry-after") {
         None if status == 503 => response.with("Retry-After", "1"),
@@ -160,7 +212,7 @@ pub(super) struct Core<S> {
     pub ends_at_us: AtomicU64,
     pub dates: DateText,
     pub bell: OwnedFd,
-    done: Mutex<Vec<Done>>,
+    news: Mutex<Vec<News>>,
     sleeping: AtomicBool,
 }
 
@@ -176,7 +228,7 @@ impl<S: Service> Core<S> {
             ends_at_us: AtomicU64::new(0),
             dates: DateText::default(),
             bell,
-            done: Mutex::new(Vec::new()),
+            news: Mutex::new(Vec::new()),
             sleeping: AtomicBool::new(false),
         }
     }
@@ -187,22 +239,23 @@ impl<S: Service> Core<S> {
         let _ = rustix::io::write(&self.bell, &1u64.to_ne_bytes());
     }
 
-    fn push(&self, done: Done) {
-        self.done.lock().unwrap_or_else(PoisonError::into_inner).push(done);
+    /// Tells the door; from any thread.
+    pub fn push(&self, news: News) {
+        self.news.lock().unwrap_or_else(PoisonError::into_inner).push(news);
         if self.sleeping.swap(false, Ordering::SeqCst) {
             self.ring();
         }
     }
 
-    /// Takes what is done into `into`, which is empty.
-    pub fn take_done(&self, into: &mut Vec<Done>) {
-        std::mem::swap(into, &mut self.done.lock().unwrap_or_else(PoisonError::into_inner));
+    /// Takes the news into `into`, which is empty.
+    pub fn take_news(&self, into: &mut Vec<News>) {
+        std::mem::swap(into, &mut self.news.lock().unwrap_or_else(PoisonError::into_inner));
     }
 
-    /// Before the door waits: false where it must not, since something is done.
+    /// Before the door waits: false where it must not, since there are news.
     pub fn may_sleep(&self) -> bool {
         self.sleeping.store(true, Ordering::SeqCst);
-        let may = self.done.lock().unwrap_or_else(PoisonError::into_inner).is_empty();
+        let may = self.news.lock().unwrap_or_else(PoisonError::into_inner).is_empty();
         if !may {
             self.awake();
         }
@@ -225,26 +278,30 @@ impl<S: Service> Core<S> {
     }
 
     /// See [`refusal`].
-    pub fn refusal(&self, status: u16, request_id: &str) -> Response {
-        refusal(&*self.service, &self.threads, status, request_id)
+    pub fn refusal(&self, status: u16, path: &str, request_id: &str) -> Response {
+        refusal(&*self.service, &self.threads, status, path, request_id)
     }
 
     /// The answer as bytes, told to the service as served. True where the connection must close after it.
     pub fn render(&self, out: &mut Vec<u8>, asked: &Asked<'_>, response: &Response) -> bool {
-        let close = asked.persist == Persist::Close || response.close || self.draining.load(Ordering::Acquire);
+        let close = self.closes(asked, response);
         let persist = if close { Persist::Close } else { asked.persist };
         let manner = Manner { head_only: asked.method == "HEAD", persist };
         self.dates.write_response(out, response, asked.request_id, self.clock.unix_ms(), manner);
-        let served = Served {
-            method: asked.method,
-            path: asked.path,
-            status: response.status,
-            request_id: asked.request_id,
-            took: self.clock.mono().saturating_sub(asked.received),
-        };
-        // Before the write: who has an answer finds it counted.
-        self.guard("served", |s| s.served(&served));
+        self.served(asked, response.status, true); // before the write: who has an answer finds it counted
         close
+    }
+
+    /// Whether the connection must close after this answer.
+    pub fn closes(&self, asked: &Asked<'_>, response: &Response) -> bool {
+        asked.persist == Persist::Close || response.close || self.draining.load(Ordering::Acquire)
+    }
+
+    /// Tells the service of an answer.
+    pub fn served(&self, asked: &Asked<'_>, status: u16, whole: bool) {
+        let took = self.clock.mono().saturating_sub(asked.received);
+        let Asked { method, path, request_id, .. } = *asked;
+        self.guard("served", |s| s.served(&Served { method, path, status, request_id, took, whole }));
     }
 }
 
@@ -256,55 +313,79 @@ pub(super) struct Asked<'a> {
     pub request_id: &'a str,
     pub received: Duration,
     pub persist: Persist,
+    /// HTTP/1.1.
+    pub modern: bool,
 }
 
 /// A responder's way back to a connection.
 pub(super) struct DoorReply<S: Service> {
-    core: Arc<Core<S>>,
-    line: Arc<Line>,
-    key: Key,
+    pub core: Arc<Core<S>>,
+    pub line: Arc<Line>,
+    pub key: Key,
+    pub about: About,
+}
+
+/// What a way back keeps of its request.
+pub(super) struct About {
     /// Method, path and request id, one behind the other: one allocation for three.
     label: Box<str>,
     method_len: usize,
     path_len: usize,
     received: Duration,
     persist: Persist,
+    modern: bool,
 }
 
-impl<S: Service> DoorReply<S> {
-    /// The responder of a request that the door hands out.
-    pub fn responder(core: &Arc<Core<S>>, line: &Arc<Line>, key: Key, asked: &Asked<'_>) -> Responder {
-        Responder::new(Box::new(DoorReply {
-            core: core.clone(),
-            line: line.clone(),
-            key,
+impl About {
+    fn of(asked: &Asked<'_>) -> Self {
+        About {
             label: [asked.method, asked.path, asked.request_id].concat().into_boxed_str(),
             method_len: asked.method.len(),
             path_len: asked.path.len(),
             received: asked.received,
             persist: asked.persist,
-        }))
+            modern: asked.modern,
+        }
     }
 
-    fn asked(&self) -> Asked<'_> {
+    /// The request.
+    pub fn asked(&self) -> Asked<'_> {
         let (method, rest) = self.label.split_at(self.method_len);
         let (path, request_id) = rest.split_at(self.path_len);
-        Asked { method, path, request_id, received: self.received, persist: self.persist }
+        Asked { method, path, request_id, received: self.received, persist: self.persist, modern: self.modern }
+    }
+}
+
+impl<S: Service> DoorReply<S> {
+    /// The responder of a request that the door hands out.
+    pub fn responder(core: &Arc<Core<S>>, line: &Arc<Line>, key: Key, asked: &Asked<'_>) -> Responder {
+        Responder::new(Box::new(DoorReply { core: core.clone(), line: line.clone(), key, about: About::of(asked) }))
     }
 }
 
 impl<S: Service> Reply for DoorReply<S> {
     fn reply(self: Box<Self>, response: Response) {
         let mut bytes = Vec::new();
-        let close = self.core.render(&mut bytes, &self.asked(), &response);
+        drop(self.line.take_watch());
+        let close = self.core.render(&mut bytes, &self.about.asked(), &response);
         let sent = write_now(&self.line.stream, &bytes);
         if sent == Some(bytes.len()) && !close && self.line.rest(self.core.clock.mono()) {
             return;
         }
-        self.core.push(Done { key: self.key, bytes, sent, close });
+        self.core.push(News::Done(Done { key: self.key, bytes, sent, close }));
     }
 
     fn abandoned(&self) -> Response {
-        self.core.refusal(500, self.asked().request_id)
+        let asked = self.about.asked();
+        self.core.refusal(500, asked.path, asked.request_id)
+    }
+
+    fn stream(self: Box<Self>, head: Response) -> Box<dyn Sink> {
+        stream::begin(*self, &head)
+    }
+
+    fn on_gone(&self, tell: Tell) {
+        self.line.watch(tell);
+        self.core.push(News::Look(self.key)); // it may be gone already
     }
 }

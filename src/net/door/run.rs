@@ -21,9 +21,10 @@ use crate::config::Limits;
 use crate::net::door::admit::{Admission, Seat, Seats};
 use crate::net::door::conn::{Conn, Expiry};
 use crate::net::door::listen::room_for_connections;
-use crate::net::door::reply::{Core, Done, Line};
+use crate::net::door::reply::{Core, Line, News};
 use crate::net::door::serve::Pending;
 use crate::net::door::slab::{Key, Slab};
+use crate::net::door::stream::Streamed;
 use crate::net::door::workers::Job;
 use crate::net::http::Service;
 
@@ -43,8 +44,14 @@ const BELL: u64 = u64::MAX - 1;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Armed {
     No,
+    /// Bytes, or the client's end.
     Read,
+    /// Room.
     Write,
+    /// The client's end alone.
+    End,
+    /// Room, or the client's end.
+    WriteOrEnd,
 }
 
 /// A connection with all that the door has of it.
@@ -60,6 +67,8 @@ pub(super) struct Slot<C> {
     pub armed: Armed,
     /// The request whose body is being read.
     pub pending: Option<Box<Pending<C>>>,
+    /// The answer that is being streamed.
+    pub stream: Option<Arc<Streamed>>,
 }
 
 /// The door's own state.
@@ -86,7 +95,7 @@ pub(super) struct Loop<S: Service> {
     pub out: Vec<u8>,
     live_limits: Arc<Live<Limits>>,
     stop: Stop,
-    done: Vec<Done>,
+    news: Vec<News>,
     keys: Vec<Key>,
     /// No deadline comes before this; `None` where there is none at all.
     due: Option<Duration>,
@@ -127,7 +136,7 @@ impl<S: Service> Loop<S> {
             out: Vec::new(),
             live_limits,
             stop,
-            done: Vec::new(),
+            news: Vec::new(),
             keys: Vec::new(),
             due: None,
             scanned_at: now,
@@ -142,7 +151,7 @@ impl<S: Service> Loop<S> {
             self.drop_slot(key);
         }
         self.due = Some(self.now);
-        self.take_up_done();
+        self.take_up_news();
         let mut events = Vec::with_capacity(EVENTS);
         while self.pass(&mut events) {}
     }
@@ -157,17 +166,17 @@ impl<S: Service> Loop<S> {
         }
         let mut comers = false;
         for event in events {
-            let data = event.data; // copied: the event is packed
+            let (data, flags) = (event.data, event.flags); // copied: the event is packed
             match data.u64() {
                 LISTENER => comers = true,
                 BELL => drop(rustix::io::read(&self.core.bell, &mut [0u8; 8])),
                 number => {
                     self.current = Some(Key::of(number));
-                    self.on_event(Key::of(number));
+                    self.on_event(Key::of(number), flags);
                 }
             }
         }
-        self.take_up_done();
+        self.take_up_news();
         if comers || self.accept_at.is_some_and(|at| at <= self.now) {
             self.accept();
         }
@@ -199,13 +208,13 @@ impl<S: Service> Loop<S> {
     }
 
     /// Takes up what other threads, or the quick lane, could not finish by themselves.
-    fn take_up_done(&mut self) {
-        if self.done.is_empty() {
-            self.core.take_done(&mut self.done);
+    fn take_up_news(&mut self) {
+        if self.news.is_empty() {
+            self.core.take_news(&mut self.news);
         }
-        while let Some(done) = self.done.pop() {
-            self.current = Some(done.key);
-            self.on_done(done);
+        while let Some(news) = self.news.pop() {
+            self.current = Some(news.key());
+            self.on_news(news);
         }
     }
 
@@ -265,6 +274,7 @@ impl<S: Service> Loop<S> {
         for (_, slot) in self.slots.iter() {
             // Whoever still answers it finds a broken socket.
             let _ = slot.line.stream.shutdown(Shutdown::Both);
+            self.let_go(slot);
         }
         self.slots = Slab::new();
         self.core.counters.open.store(0, Ordering::Relaxed);
@@ -295,7 +305,12 @@ impl<S: Service> Loop<S> {
     pub fn arm(&mut self, key: Key, want: Armed) {
         let Some(slot) = self.slots.get_mut(key) else { return };
         let (stream, data) = (&slot.line.stream, epoll::EventData::new_u64(key.number()));
-        let flags = if want == Armed::Write { epoll::EventFlags::OUT } else { epoll::EventFlags::IN };
+        let flags = match want {
+            Armed::No | Armed::Read => epoll::EventFlags::IN | epoll::EventFlags::RDHUP,
+            Armed::Write => epoll::EventFlags::OUT,
+            Armed::End => epoll::EventFlags::RDHUP,
+            Armed::WriteOrEnd => epoll::EventFlags::OUT | epoll::EventFlags::RDHUP,
+        };
         let done = match (slot.armed, want) {
             (had, want) if had == want => Ok(()),
             (_, Armed::No) => epoll::delete(&self.epoll, stream),
@@ -312,6 +327,7 @@ impl<S: Service> Loop<S> {
     /// Closes a connection and frees its place.
     pub fn drop_slot(&mut self, key: Key) {
         let Some(slot) = self.slots.remove(key) else { return };
+        self.let_go(&slot);
         if slot.armed != Armed::No && Arc::strong_count(&slot.line) > 1 {
             // Somebody still holds the socket, so closing it here would not take it out of epoll.
             let _ = epoll::delete(&self.epoll, &slot.line.stream);

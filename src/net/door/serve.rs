@@ -14,7 +14,7 @@ use rustix::event::epoll;
 use crate::base::ids::new_id;
 use crate::net::door::conn::{After, Step};
 use crate::net::door::head::{Expect, Framing, Parsed, Persist, request_id};
-use crate::net::door::reply::{Asked, Done, DoorReply, write_now};
+use crate::net::door::reply::{Asked, Done, DoorReply, News, write_now};
 use crate::net::door::run::{Armed, Loop};
 use crate::net::door::slab::Key;
 use crate::net::door::workers::Job;
@@ -29,21 +29,27 @@ pub(super) struct Pending<C> {
     head: Head,
     context: C,
     lane: Lane,
-    persist: Persist,
+    way: Way,
 }
 
-fn asked(head: &Head, persist: Persist) -> Asked<'_> {
-    Asked { method: &head.method, path: &head.path, request_id: &head.request_id, received: head.received, persist }
+/// How an answer travels: what becomes of the connection, and whether it is HTTP/1.1.
+type Way = (Persist, bool);
+
+fn asked(head: &Head, (persist, modern): Way) -> Asked<'_> {
+    Asked { method: &head.method, path: &head.path, request_id: &head.request_id, received: head.received, persist, modern }
 }
 
 impl<S: Service> Loop<S> {
     /// An event came for a connection.
-    pub fn on_event(&mut self, key: Key) {
+    pub fn on_event(&mut self, key: Key, flags: epoll::EventFlags) {
         let Some(slot) = self.slots.get_mut(key) else { return };
+        if slot.stream.is_some() {
+            return self.on_stream_event(key, flags);
+        }
         if slot.conn.is_busy() {
             if slot.line.ask_back() {
                 // Whatever it is, it waits: the next request, a hang-up. Level-triggered, it comes back once this is armed again.
-                return self.arm(key, Armed::No);
+                return self.on_busy_event(key, flags);
             }
             let at = slot.line.idle_since().unwrap_or(self.now);
             slot.conn.answered(at);
@@ -95,12 +101,13 @@ impl<S: Service> Loop<S> {
 
     fn on_head(&mut self, key: Key, parsed: Parsed) {
         let Some(slot) = self.slots.get_mut(key) else { return };
-        let Parsed { method, path, query, headers, framing, persist, expect } = parsed;
+        let Parsed { method, path, query, headers, framing, persist, modern, expect } = parsed;
+        let way = (persist, modern);
         let request_id = request_id(&headers, self.core.clock.unix_ms());
         let peer = Peer::Tcp { ip: slot.ip, local: slot.local };
         let head = Head { method, path, query, headers, peer, request_id, received: self.core.clock.mono() };
         let unread = framing != Framing::Empty;
-        let refusal = |status| self.core.refusal(status, &head.request_id);
+        let refusal = |status| self.core.refusal(status, &head.path, &head.request_id);
         let answer = match expect {
             Expect::Other => refusal(417),
             Expect::Nothing | Expect::Continue => match self.core.guard("plan", |s| s.plan(&head)) {
@@ -109,12 +116,12 @@ impl<S: Service> Loop<S> {
                 Some(Plan::Upgrade(_)) if unread => refusal(400),
                 Some(Plan::Upgrade(context)) => return self.hand_over(key, context, head),
                 Some(Plan::Read { context, lane, .. }) if !unread => {
-                    return self.hand_out(key, Pending { head, context, lane, persist }, Vec::new());
+                    return self.hand_out(key, Pending { head, context, lane, way }, Vec::new());
                 }
                 Some(Plan::Read { context, body_max, lane }) => match slot.conn.read_body(framing, body_max, self.now) {
                     Err(status) => refusal(status),
                     Ok(()) => {
-                        slot.pending = Some(Box::new(Pending { head, context, lane, persist }));
+                        slot.pending = Some(Box::new(Pending { head, context, lane, way }));
                         return if expect == Expect::Continue {
                             self.invite(key)
                         };
@@ -122,7 +129,7 @@ impl<S: Service> Loop<S> {
                 },
             },
         };
-        self.answer(key, &asked(&head, persist), answer, unread);
+        self.answer(key, &asked(&head, way), answer, unread);
     }
 
     /// Says 100, unless the body is on its way already. A socket that takes no 25 bytes (the client has not read its former
@@ -137,16 +144,17 @@ impl<S: Service> Loop<S> {
     /// Hands a whole request to the service: here, or to a worker.
     fn hand_out(&mut self, key: Key, pending: Pending<S::Context>, body: Vec<u8>) {
         let Some(slot) = self.slots.get_mut(key) else { return };
-        let Pending { head, context, lane, persist } = pending;
+        let Pending { head, context, lane, way } = pending;
         slot.line.begin();
-        let responder = DoorReply::responder(&self.core, &slot.line, key, &asked(&head, persist));
+        let responder = DoorReply::responder(&self.core, &slot.line, key, &asked(&head, way));
         let quick = lane == Lane::Quick && body.len() <= QUICK_BODY_MAX;
         let request = Request { head, body };
         if quick {
             self.core.call(context, request, responder);
         } else if let Err(full) = self.jobs.try_send(Box::new(Job { context, request, responder })) {
             let job = full.into_inner();
-            job.responder.send(self.core.refusal(503, &job.request.head.request_id));
+            let head = &job.request.head;
+            job.responder.send(self.core.refusal(503, &head.path, &head.request_id));
         }
         // It may be answered by now, or in any moment from here on.
         if let Some(at) = slot.line.idle_since() {
@@ -159,8 +167,17 @@ impl<S: Service> Loop<S> {
         }
     }
 
+    /// Another thread told something.
+    pub fn on_news(&mut self, news: News) {
+        match news {
+            News::Done(done) => self.on_done(done),
+            News::Stream(key, streamed) => self.on_stream(key, streamed),
+            News::Look(key) => self.look(key),
+        }
+    }
+
     /// An answer needs the door to go on.
-    pub fn on_done(&mut self, done: Done) {
+    fn on_done(&mut self, done: Done) {
         let Some(slot) = self.slots.get_mut(done.key) else { return };
         slot.line.end();
         // An event that came meanwhile was the client's end, or bytes behind the last request that we read.
@@ -210,7 +227,7 @@ impl<S: Service> Loop<S> {
     }
 
     /// An answer's last byte went out.
-    fn follow(&mut self, key: Key, after: After) {
+    pub fn follow(&mut self, key: Key, after: After) {
         let Some(slot) = self.slots.get_mut(key) else { return };
         let unread = match after {
             After::Keep if !self.core.draining.load(Ordering::Acquire) => return slot.conn.answered(self.now),
@@ -234,13 +251,14 @@ impl<S: Service> Loop<S> {
         let pending = slot.pending.take();
         let made; // lives as long as what borrows it
         let asked = match &pending {
-            Some(pending) => asked(&pending.head, Persist::Close),
+            Some(pending) => asked(&pending.head, (Persist::Close, pending.way.1)),
             None => {
                 made = new_id("req", self.core.clock.unix_ms());
-                Asked { method: "", path: "", request_id: &made, received: self.core.clock.mono(), persist: Persist::Close }
+                let received = self.core.clock.mono();
+                Asked { method: "", path: "", request_id: &made, received, persist: Persist::Close, modern: true }
             }
         };
-        let response = self.core.refusal(status, asked.request_id);
+        let response = self.core.refusal(status, asked.path, asked.request_id);
         self.answer(key, &asked, response, true);
     }
 

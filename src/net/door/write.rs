@@ -1,6 +1,6 @@
 //! Answers as bytes.
 //!
-//! Invariant: one buffer holds the whole answer, so that one write sends it; a header that frames the answer or names the
+//! Invariant: one buffer holds the whole answer (of a streamed one, its head), so that one write sends it; a header that frames the answer or names the
 //! connection is ours alone: a service's own is left out. It cannot fail.
 
 use std::sync::{Mutex, PoisonError};
@@ -23,6 +23,17 @@ pub(in crate::net) struct Manner {
     pub persist: Persist,
 }
 
+/// How an answer's head says where its body ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::net) enum Body {
+    /// There is none, or it ends with the connection.
+    None,
+    /// `Content-Length`.
+    Length(usize),
+    /// `Transfer-Encoding: chunked`.
+    Chunked,
+}
+
 /// The `Date` header's value, made once a second.
 #[derive(Debug, Default)]
 pub(in crate::net) struct DateText(Mutex<(i64, String)>);
@@ -40,10 +51,25 @@ impl DateText {
 
     /// The bytes of `response` to the request `request_id`, appended to `out`.
     pub fn write_response(&self, out: &mut Vec<u8>, response: &Response, request_id: &str, unix_ms: i64, manner: Manner) {
-        let status = if (200..=599).contains(&response.status) { response.status } else { 500 };
-        let no_body = matches!(status, 204 | 304);
+        let no_body = matches!(response.status, 204 | 304);
         let body: &[u8] = if no_body || manner.head_only { b"" } else { &response.body };
+        let length = if no_body { Body::None } else { Body::Length(response.body.len()) };
         out.reserve(HEAD_ABOUT + body.len());
+        self.write_head(out, response, request_id, unix_ms, manner.persist, length);
+        out.extend_from_slice(body);
+    }
+
+    /// The head alone, with the empty line behind it.
+    pub fn write_head(
+        &self,
+        out: &mut Vec<u8>,
+        response: &Response,
+        request_id: &str,
+        unix_ms: i64,
+        persist: Persist,
+        body: Body,
+    ) {
+        let status = if (200..=599).contains(&response.status) { response.status } else { 500 };
         out.extend_from_slice(b"HTTP/1.1 ");
         number(out, usize::from(status));
         out.push(b' ');
@@ -58,18 +84,21 @@ impl DateText {
         out.extend_from_slice(b"Date: ");
         self.write(out, unix_ms);
         out.extend_from_slice(b"\r\n");
-        if !no_body {
-            out.extend_from_slice(b"Content-Length: ");
-            number(out, response.body.len());
-            out.extend_from_slice(b"\r\n");
+        match body {
+            Body::Length(length) => {
+                out.extend_from_slice(b"Content-Length: ");
+                number(out, length);
+                out.extend_from_slice(b"\r\n");
+            }
+            Body::Chunked => out.extend_from_slice(b"Transfer-Encoding: chunked\r\n"),
+            Body::None => {}
         }
-        match manner.persist {
+        match persist {
             Persist::Close => out.extend_from_slice(b"Connection: close\r\n"),
             Persist::KeepTold => out.extend_from_slice(b"Connection: keep-alive\r\n"),
             Persist::Keep => {}
         }
         out.extend_from_slice(b"\r\n");
-        out.extend_from_slice(body);
     }
 }
 

@@ -28,8 +28,9 @@ use crate::base::threads::{STACK, Threads};
 use crate::net::door::head::{Framing, Persist, framing};
 use crate::net::door::reply::{guard, refusal};
 use crate::net::door::write::{DateText, Manner};
-use crate::net::http::{Head, Plan, Reply, Request, Responder, Response, Served, Service};
+use crate::net::http::{Head, Plan, Reply, Request, Responder, Response, Served, Service, Sink};
 use crate::net::local::task::{About, BodyKind, Task, Todo};
+use crate::net::stream::Gathered;
 
 /// Threads that read bodies, handle requests and write answers.
 const WORKERS: usize = 2;
@@ -234,7 +235,7 @@ impl<S: Service> Socket<S> {
     }
 
     fn refusal(&self, status: u16, about: &About) -> Response {
-        refusal(&*self.service, &self.threads, status, &about.request_id)
+        refusal(&*self.service, &self.threads, status, &about.path, &about.request_id)
     }
 
     fn refuse(self: &Arc<Self>, task: Task, status: u16) {
@@ -252,7 +253,7 @@ impl<S: Service> Socket<S> {
         self.dates.write_response(&mut bytes, &response, &about.request_id, self.clock.unix_ms(), manner);
         let took = self.clock.mono().saturating_sub(about.received);
         let (method, path, request_id) = (&*about.method, &*about.path, &*about.request_id);
-        let served = Served { method, path, status: response.status, request_id, took };
+        let served = Served { method, path, status: response.status, request_id, took, whole: true };
         guard(&self.threads, "served", || self.service.served(&served));
         if read {
             let mut writer = task.raw.into_writer();
@@ -295,8 +296,12 @@ impl<S: Service> Reply for LocalReply<S> {
     }
 
     fn abandoned(&self) -> Response {
-        let request_id = self.task.lock().unwrap_or_else(PoisonError::into_inner).about.request_id.clone();
-        refusal(&*self.socket.service, &self.socket.threads, 500, &request_id)
+        let about = self.task.lock().unwrap_or_else(PoisonError::into_inner).about.clone();
+        self.socket.refusal(500, &about)
+    }
+
+    fn stream(self: Box<Self>, head: Response) -> Box<dyn Sink> {
+        Gathered::sink(self, head) // tiny_http pulls a body by blocking reads: a thread for each stream
     }
 }
 

@@ -50,7 +50,7 @@ impl Service for Toy {
         unreachable!("the local socket upgrades nothing");
     }
 
-    fn refusal(&self, status: u16, _: &str) -> Response {
+    fn refusal(&self, status: u16, _: &str, _: &str) -> Response {
         Response::new(status, "text/plain", &b"refused"[..])
     }
 

@@ -7,6 +7,7 @@ mod faults;
 mod http;
 mod places;
 mod responders;
+mod streams;
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
@@ -76,7 +77,7 @@ impl Service for Toy {
         self.seen.lock().unwrap().push(format!("nodelay {}", stream.nodelay().unwrap()));
     }
 
-    fn refusal(&self, status: u16, request_id: &str) -> Response {
+    fn refusal(&self, status: u16, _: &str, request_id: &str) -> Response {
         Response::new(status, "text/plain", format!("refused {status} {request_id}").into_bytes())
     }
 

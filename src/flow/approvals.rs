@@ -1,16 +1,31 @@
-//! Questions to the operators: shown when they are asked, and a no when nobody answers in time.
+//! Approvals: questions to the operators are shown when they are asked, decided in one way whoever decides (API, command line,
+//! WebSocket, chat), and a no when nobody answers in time.
 //!
-//! Invariant: the store holds the question before anybody sees it; what is shown here is a copy. Everybody who may decide sees it,
-//! and its author sees that it waits. Expiry goes by the wall clock, since it must hold over a restart. Nothing here fails: what
-//! can't be shown is in the list of approvals.
+//! Invariant: the store holds a question before anybody sees it; what is shown is a copy. The first decision counts; every one
+//! leaves a trace and wakes the turn that waits for it. Who decides was checked by the caller. Expiry goes by the wall clock, since it
+//! must hold over a restart. Deciding fails as the store does: `Conflict` where it is decided already.
 
 use serde_json::json;
 
-use crate::domain::Approval;
+use crate::domain::{Approval, Decision};
 use crate::flow::Flow;
-use crate::store::{AuditEntry, StoreError};
+use crate::store::{AuditEntry, Result, StoreError};
 
 impl Flow {
+    /// Decides a pending approval in the name of `by`. Blocks for the commit: not for the door's thread or a WebSocket's.
+    ///
+    /// # Errors
+    /// `NotFound`; `Conflict` where it is decided already, expired, or one rule too many.
+    pub fn decide(&self, id: &str, decision: Decision, by: &str) -> Result<Approval> {
+        let approval = self.store.decide_approval(id, decision, by)?;
+        self.trace(&approval, "approval.decided", by);
+        self.hub.approval(&approval);
+        self.hub.event("approval.decided", json!({"approvalId": id, "decision": decision.as_str(), "by": by}));
+        self.nudge_turns();
+        log::info!(approval = id, by; "a tool call was decided: {}", decision.as_str());
+        Ok(approval)
+    }
+
     /// Shows new questions, and leaves a trace of each.
     pub(super) fn show_questions(&self, approvals: &[Approval]) {
         for approval in approvals {
