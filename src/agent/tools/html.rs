@@ -7,9 +7,42 @@
 const DROPPED: &[&str] = &["script", "style", "noscript", "template", "svg", "iframe", "object", "select", "textarea"];
 /// Elements that stand on lines of their own.
 const BLOCKS: &[&str] = &[
-    "address", "article", "aside", "blockquote", "body", "br", "dd", "div", "dl", "dt", "figure", "footer", "form", "h1", "h2",
-    "h3", "h4", "h5", "h6", "head", "header", "hr", "li", "main", "nav", "ol", "option", "p", "pre", "section", "table", "td",
-    "th", "title", "tr", "ul",
+    "address",
+    "article",
+    "aside",
+    "blockquote",
+    "body",
+    "br",
+    "dd",
+    "div",
+    "dl",
+    "dt",
+    "figure",
+    "footer",
+    "form",
+    "h1",
+    "h2",
+    "h3",
+    "h4",
+    "h5",
+    "h6",
+    "head",
+    "header",
+    "hr",
+    "li",
+    "main",
+    "nav",
+    "ol",
+    "option",
+    "p",
+    "pre",
+    "section",
+    "table",
+    "td",
+    "th",
+    "title",
+    "tr",
+    "ul",
 ];
 /// Entities that pages really use.
 const ENTITIES: &[(&str, &str)] = &[
@@ -216,8 +249,22 @@ mod tests {
     fn hostile_pages() {
         let begun = std::time::Instant::now();
         for piece in [
-            "<", "<a ", "<a =\"", "<a ='", "<a ='\"", "<!--", "</", "<script>", "<script></", "&", "&#x", "<p>", "<li>",
-            "<a =\" =' ", "=\"", "  ",
+            "<",
+            "<a ",
+            "<a =\"",
+            "<a ='",
+            "<a ='\"",
+            "<!--",
+            "</",
+            "<script>",
+            "<script></",
+            "&",
+            "&#x",
+            "<p>",
+            "<li>",
+            "<a =\" =' ",
+            "=\"",
+            "  ",
         ] {
             let page = piece.repeat(256 * 1024 / piece.len());
             assert!(text(&page).len() <= page.len() + 4, "{piece}");

@@ -34,10 +34,34 @@ fn nothing_here_is_reached() {
     let port = canary.addr.port();
     let (tool, client) = (HttpGet::new(), Client::guarded(1));
     let hosts = [
-        "127.0.0.1", "127.0.0.2", "127.1", "127.0.1", "2130706433", "0x7f000001", "0x7f.1", "0177.0.0.1", "017700000001", "0",
-        "0.0.0.0", "localhost", "LOCALHOST", "localhost.", "127.0.0.1.", "[::1]", "[::]", "[::ffff:127.0.0.1]",
-        "[0:0:0:0:0:ffff:7f00:1]", "[::127.0.0.1]", "[64:ff9b::127.0.0.1]", "user@127.0.0.1", "good.example@127.0.0.1",
-        "good.example:80@127.0.0.1", "127.0.0.1#@good.example", "127.0.0.1\\.good.example", "①②⑦.⓪.⓪.①", "127。0。0。1",
+        "127.0.0.1",
+        "127.0.0.2",
+        "127.1",
+        "127.0.1",
+        "2130706433",
+        "0x7f000001",
+        "0x7f.1",
+        "0177.0.0.1",
+        "017700000001",
+        "0",
+        "0.0.0.0",
+        "localhost",
+        "LOCALHOST",
+        "localhost.",
+        "127.0.0.1.",
+        "[::1]",
+        "[::]",
+        "[::ffff:127.0.0.1]",
+        "[0:0:0:0:0:ffff:7f00:1]",
+        "[::127.0.0.1]",
+        "[64:ff9b::127.0.0.1]",
+        "user@127.0.0.1",
+        "good.example@127.0.0.1",
+        "good.example:80@127.0.0.1",
+        "127.0.0.1#@good.example",
+        "127.0.0.1\\.good.example",
+        "①②⑦.⓪.⓪.①",
+        "127。0。0。1",
         "%31%32%37.0.0.1",
     ];
     for host in hosts {
@@ -53,8 +77,14 @@ fn nothing_here_is_reached() {
         }
     }
     for url in [
-        "file:///etc/passwd", "gopher://127.0.0.1/", "unix:///run/x", "", "http://", "http://169.254.169.254/latest/meta-data",
-        "http://[fd00::1]/", "http://10.0.0.1/",
+        "file:///etc/passwd",
+        "gopher://127.0.0.1/",
+        "unix:///run/x",
+        "",
+        "http://",
+        "http://169.254.169.254/latest/meta-data",
+        "http://[fd00::1]/",
+        "http://10.0.0.1/",
     ] {
         assert!(matches!(get(&tool, url).unwrap_err().kind, ErrorKind::Denied | ErrorKind::Invalid), "{url}");
     }
@@ -164,8 +194,7 @@ fn bounds() {
 /// A byte now and then, in the head or in the body: the deadline holds for all of it.
 #[test]
 fn slow_servers() {
-    for head in ["HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nX: ", "HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\n\r\n"]
-    {
+    for head in ["HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nX: ", "HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\n\r\n"] {
         let peer = Scripted::new(move |_, _, stream| {
             let _ = stream.write_all(head.as_bytes());
             while stream.write_all(b"x").is_ok() {
