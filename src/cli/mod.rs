@@ -5,6 +5,7 @@
 
 mod chat;
 mod check;
+mod exec;
 mod options;
 mod output;
 mod remote;
@@ -71,7 +72,11 @@ options:
 
 /// Runs the command line.
 pub fn main() -> ExitCode {
-    let result = match options::parse(std::env::args_os().skip(1)) {
+    let words: Vec<_> = std::env::args_os().skip(1).collect();
+    if let Some(code) = exec::run(&words) {
+        return code;
+    }
+    let result = match options::parse(words) {
         Ok(Parsed::Help) => {
             output::text(USAGE.trim_end());
             Ok(())
