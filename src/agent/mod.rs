@@ -18,12 +18,14 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use serde::Serialize;
+
 use crate::base::clock::Clock;
 use crate::base::error::{Error, ErrorKind, Result};
 use crate::config::{self, Config, ProviderKind};
 use crate::net::client::Client;
 
-use breaker::Breaker;
+use breaker::{Breaker, BreakerState};
 use detect::Detector;
 use health::Health;
 pub use health::{AgentState, AgentStatus};
@@ -74,7 +76,27 @@ impl Route {
     }
 }
 
+/// A provider as operators see it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ProviderStatus {
+    /// Its name in `providers`.
+    pub name: String,
+    /// Whether it is asked.
+    #[serde(flatten)]
+    pub breaker: BreakerState,
+    /// Failures in a row.
+    pub failures: u32,
+}
+
 impl Candidate {
+    /// Looks whether the provider is back, by asking for its models; blocks for some seconds at most.
+    pub fn probe(&self, clock: &Clock) {
+        let outcome = self.provider.models();
+        log::info!(provider = self.label.as_str(), back = outcome.is_ok(); "a provider that kept failing was looked at");
+        self.breaker.record(outcome.err().map(|e| e.kind), clock.mono());
+    }
+
     /// Whether its breaker lets a call pass.
     fn admits(&self, now: Duration) -> bool {
         self.breaker.admits(now)
@@ -198,6 +220,22 @@ impl Agents {
     /// The patterns of the tools that `agent` is offered; `None` for all.
     pub fn tools_of(&self, agent: &str) -> Option<Vec<String>> {
         self.members.get(agent).and_then(|m| m.config.tools.clone())
+    }
+
+    /// How the providers are, as far as calls told. Asks nobody.
+    pub fn provider_statuses(&self, now: Duration) -> Vec<ProviderStatus> {
+        let status = |(name, breaker): (&String, &Arc<Breaker>)| ProviderStatus {
+            name: name.clone(),
+            breaker: breaker.state(now),
+            failures: breaker.failures(),
+        };
+        self.breakers.iter().map(status).collect()
+    }
+
+    /// Providers that are passed over now and may be looked at again: who looks must tell their breaker what came of it.
+    pub fn to_probe(&self, now: Duration) -> Vec<Candidate> {
+        let open = self.breakers.iter().filter(|(_, b)| b.state(now) != BreakerState::Closed && b.admits(now));
+        open.filter_map(|(name, _)| self.named(name).ok()).collect()
     }
 
     /// How the agents are. Asks nobody.

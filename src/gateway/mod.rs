@@ -7,6 +7,7 @@
 mod build;
 pub mod reload;
 mod signals;
+mod tools;
 
 use std::cell::Cell;
 use std::path::Path;

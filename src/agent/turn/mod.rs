@@ -11,6 +11,8 @@ pub mod budget;
 mod calls;
 pub mod journal;
 mod summary;
+#[cfg(test)]
+pub(crate) mod tests;
 
 use crate::agent::provider::{ChatMessage, ChatRole, Completion, Failure, Sampling};
 use crate::agent::tokens::account;

@@ -80,7 +80,16 @@ fn hi_is_small() {
     let tools = as_sent(&toolbox.offered(&who(Standing::User), None));
     let doc = crate::config::effective(&json!({}));
     let system = doc["agents"]["main"]["systemPrompt"].as_str().unwrap();
-    let prompt = prompt::build(system, 40, &prompt::tests::claim("hi"), &[], NOW_MS);
+    let prompt = prompt::build(&prompt::Parts {
+        system,
+        claim: &prompt::tests::claim("hi"),
+        history: &[],
+        max_history: 40,
+        summary: None,
+        notes: &[],
+        has_tools: true,
+        now_ms: NOW_MS,
+    });
     let messages: Vec<_> = prompt.iter().map(|m| json!({"role": m.role.as_str(), "content": m.text})).collect();
     let body = json!({"model": "a-model-with-a-long-name-of-64-characters-as-some-servers-have-it-", "messages": messages,
         "stream": true, "stream_options": {"include_usage": true}, "max_tokens": 100_000, "tools": []});
