@@ -86,9 +86,6 @@ fn numbers_and_texts() {
     check(json!({"exclusiveMinimum": 1, "exclusiveMaximum": 3}), json!(3), &["$: expected less than 3"]);
     check(json!({"minimum": 1, "exclusiveMinimum": true}), json!(1), &["$: expected more than 1"]);
     check(json!({"maximum": 1, "exclusiveMaximum": true}), json!(1), &["$: expected less than 1"]);
-    check(json!({"multipleOf": 0.1}), json!(0.3), &[]);
-    check(json!({"multipleOf": 2}), json!(3), &["$: expected a multiple of 2"]);
-    check(json!({"multipleOf": 0}), json!(3), &[]);
     check(json!({"minLength": 2, "maxLength": 3}), json!("読読"), &[]);
     check(json!({"minLength": 2}), json!("é"), &["$: expected at least 2 characters, found 1"]);
     check(json!({"maxLength": 1}), json!("ab"), &["$: expected at most 1 characters, found 2"]);
