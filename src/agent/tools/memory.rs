@@ -7,7 +7,7 @@
 use serde_json::{Map, Value, json};
 use sha2::{Digest, Sha256};
 
-use super::{About, Context, Tool, text};
+use super::{About, Context, Tool, object, text};
 use crate::base::error::{Error, ErrorKind, Result};
 use crate::domain::{NOTE_BYTES_MAX, NOTES_MAX, Note};
 use crate::store::StoreError;
@@ -21,7 +21,7 @@ pub struct Save(About);
 
 impl Default for Save {
     fn default() -> Self {
-        let schema = json!({"type": "object", "properties": {"text": {"type": "string"}}, "required": ["text"]});
+        let schema = object(json!({"text": {"type": "string"}}), &["text"]);
         let about = About::new("memory.save", "Keep a fact about the user for later conversations.", schema);
         Save(About { idempotent: true, ..about })
     }
@@ -66,7 +66,7 @@ pub struct Search(About);
 
 impl Default for Search {
     fn default() -> Self {
-        let schema = json!({"type": "object", "properties": {"query": {"type": "string"}}, "required": ["query"]});
+        let schema = object(json!({"query": {"type": "string"}}), &["query"]);
         Search(About { idempotent: true, ..About::new("memory.search", "Find saved facts by their words.", schema) })
     }
 }
@@ -96,7 +96,7 @@ pub struct Forget(About);
 
 impl Default for Forget {
     fn default() -> Self {
-        let schema = json!({"type": "object", "properties": {"id": {"type": "string"}}, "required": ["id"]});
+        let schema = object(json!({"id": {"type": "string"}}), &["id"]);
         Forget(About { idempotent: true, ..About::new("memory.forget", "Delete a saved fact by its id.", schema) })
     }
 }

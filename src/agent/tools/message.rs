@@ -7,7 +7,7 @@
 
 use serde_json::{Map, Value, json};
 
-use super::{About, Context, Tool, Who, text};
+use super::{About, Context, Tool, Who, object, text};
 use crate::base::error::{Error, ErrorKind, Result};
 
 /// `message.send`.
@@ -15,8 +15,8 @@ pub struct Send(About);
 
 impl Default for Send {
     fn default() -> Self {
-        let schema = json!({"type": "object", "required": ["text"],
-            "properties": {"text": {"type": "string"}, "user": {"type": "string"}, "channel": {"type": "string"}}});
+        let schema =
+            object(json!({"text": {"type": "string"}, "user": {"type": "string"}, "channel": {"type": "string"}}), &["text"]);
         let about = About::new("message.send", "Send a message beside your answer: to the user, or to another one.", schema);
         Send(About { idempotent: true, dangerous: true, ..about })
     }

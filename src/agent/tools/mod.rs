@@ -27,7 +27,7 @@ mod toolbox;
 use std::sync::Arc;
 use std::time::Duration;
 
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 
 use crate::agent::provider::ToolSpec;
 use crate::base::cancel::Cancel;
@@ -195,6 +195,15 @@ pub fn built_in() -> Vec<Arc<dyn Tool>> {
         Arc::new(session::History::default()),
         Arc::new(message::Send::default()),
     ]
+}
+
+/// The schema of arguments: these and no others.
+pub fn object(properties: Value, required: &[&str]) -> Value {
+    let mut schema = json!({"type": "object", "properties": properties, "additionalProperties": false});
+    if !required.is_empty() {
+        schema["required"] = required.into();
+    }
+    schema
 }
 
 /// The text of an argument that the schema demands.

@@ -1,7 +1,7 @@
 //! Arguments against a JSON Schema: the part of it that tools use.
 //!
 //! Held: `type`, `enum`, `const`, `required`, `properties`, `additionalProperties`, `minProperties`, `maxProperties`, `items`,
-//! `prefixItems`, `minItems`, `maxItems`, `uniqueItems`, `minimum`, `maximum`, `exclusiveMinimum`, `exclusiveMaximum`, `multipleOf`,
+//! `prefixItems`, `minItems`, `maxItems`, `uniqueItems`, `minimum`, `maximum`, `exclusiveMinimum`, `exclusiveMaximum`,
 //! `minLength`, `maxLength`, `allOf`, `anyOf`, `oneOf`, `not`, local `$ref`. Every other keyword is ignored, `pattern` and `format`
 //! among them: a tool checks those for itself. (The `jsonschema` crate 0.60.2 without its default features makes the stripped binary
 //! 3.1 MB larger: 8,029,328 bytes for 4,897,168.)
@@ -74,8 +74,8 @@ impl<'a> Check<'a> {
         if let Some(to) = rules.get("$ref").and_then(Value::as_str).and_then(|to| self.root.pointer(&decoded(to)?)) {
             self.walk(to, value, path, depth + 1);
         }
-        if let Some(types) = rules.get("type").and_then(|t| wrong_type(t, value)) {
-            return self.fail(path, format!("expected {types}, found {}", kind(value)));
+        if let Some(wrong) = rules.get("type").and_then(|types| wrong_type(types, value)) {
+            return self.fail(path, wrong); // whatever else doesn't fit comes from that
         }
         self.choice(rules, value, path);
         match value {
@@ -129,7 +129,6 @@ impl<'a> Check<'a> {
             (most, !(strict("exclusiveMaximum") && most == Some(n)), "less than"),
             (bound("exclusiveMinimum"), bound("exclusiveMinimum").is_none_or(|m| n > m), "more than"),
             (bound("exclusiveMaximum"), bound("exclusiveMaximum").is_none_or(|m| n < m), "less than"),
-            (bound("multipleOf"), bound("multipleOf").is_none_or(|m| m <= 0.0 || is_multiple(n, m)), "a multiple of"),
         ] {
             if !fine {
                 self.fail(path, format!("expected {words} {}, found {n}", limit.unwrap_or_default()));
@@ -181,7 +180,7 @@ impl<'a> Check<'a> {
         let asked_for = |name: &str| properties.and_then(|p| p.get(name));
         for name in rules.get("required").and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_str) {
             if self.may(1) && !object.contains_key(name) {
-                let types = asked_for(name).and_then(|s| s.get("type")).map_or("a value".into(), |t| names_of(t));
+                let types = asked_for(name).and_then(|s| s.get("type")).map_or("a value".into(), names_of);
                 self.fail(&join(path, name), format!("expected {types}, found nothing"));
             }
         }
@@ -248,52 +247,46 @@ fn decoded(reference: &str) -> Option<String> {
     usual.then(|| pointer.replace("%24", "$").replace("%20", " ").replace("%7B", "{").replace("%7D", "}").replace("%25", "%"))
 }
 
-/// What is expected, where the value is of none of the types.
+/// The types of JSON, and how a model is told of them.
+const TYPES: [(&str, &str); 7] = [
+    ("null", "null"),
+    ("boolean", "true or false"),
+    ("string", "a string"),
+    ("number", "a number"),
+    ("integer", "an integer"),
+    ("array", "a list"),
+    ("object", "an object"),
+];
+
+fn type_of(value: &Value) -> &'static str {
+    match value {
+        Value::Null => "null",
+        Value::Bool(_) => "boolean",
+        Value::String(_) => "string",
+        Value::Number(_) => "number",
+        Value::Array(_) => "array",
+        Value::Object(_) => "object",
+    }
+}
+
+fn words(name: &str) -> Option<&'static str> {
+    TYPES.iter().find(|(known, _)| *known == name).map(|(_, words)| *words)
+}
+
+/// What was expected and what was found, where the value is of none of the types. A type that nobody knows asks for nothing.
 fn wrong_type(types: &Value, value: &Value) -> Option<String> {
+    let found = type_of(value);
     let is_one = |name: &Value| match name.as_str() {
-        Some("null") => value.is_null(),
-        Some("boolean") => value.is_boolean(),
-        Some("string") => value.is_string(),
-        Some("number") => value.is_number(),
         Some("integer") => value.is_i64() || value.is_u64() || value.as_f64().is_some_and(|n| n.fract() == 0.0),
-        Some("array") => value.is_array(),
-        Some("object") => value.is_object(),
-        _ => true,
+        name => name.is_none_or(|name| name == found || words(name).is_none()),
     };
     let fits = types.as_array().map_or_else(|| is_one(types), |all| all.iter().any(is_one));
-    (!fits).then(|| names_of(types))
+    (!fits).then(|| format!("expected {}, found {}", names_of(types), words(found).unwrap_or_default()))
 }
 
 /// `a string or null`.
 fn names_of(types: &Value) -> String {
-    let word = |name: &Value| match name.as_str().unwrap_or_default() {
-        "null" => "null",
-        "boolean" => "true or false",
-        "string" => "a string",
-        "number" => "a number",
-        "integer" => "an integer",
-        "array" => "a list",
-        "object" => "an object",
-        _ => "a value",
-    };
+    let word = |name: &Value| name.as_str().and_then(words).unwrap_or("a value");
     let names: Vec<_> = types.as_array().map_or_else(|| vec![word(types)], |all| all.iter().take(8).map(word).collect());
     names.join(" or ")
-}
-
-fn kind(value: &Value) -> &'static str {
-    match value {
-        Value::Null => "null",
-        Value::Bool(true) => "true",
-        Value::Bool(false) => "false",
-        Value::String(_) => "a string",
-        Value::Number(_) => "a number",
-        Value::Array(_) => "a list",
-        Value::Object(_) => "an object",
-    }
-}
-
-/// Whether `n` is a multiple of `step`, with the slack that binary fractions need.
-fn is_multiple(n: f64, step: f64) -> bool {
-    let times = n / step;
-    (times - times.round()).abs() < 1e-9 * times.abs().max(1.0)
 }

@@ -5,7 +5,7 @@
 
 use serde_json::{Map, Value, json};
 
-use super::{About, Context, OUTPUT_BYTES_MAX, Tool};
+use super::{About, Context, OUTPUT_BYTES_MAX, Tool, object};
 use crate::base::error::{Error, ErrorKind, Result, shorten};
 use crate::telemetry::rfc3339;
 
@@ -19,8 +19,8 @@ pub struct History(About);
 
 impl Default for History {
     fn default() -> Self {
-        let whole = |most: u64| json!({"type": "integer", "minimum": 0, "maximum": most});
-        let schema = json!({"type": "object", "properties": {"limit": whole(LIMIT.0), "skip": whole(SKIP_MAX)}});
+        let whole = |most: u64| json!({"type": "integer", "maximum": most});
+        let schema = object(json!({"limit": whole(LIMIT.0), "skip": whole(SKIP_MAX)}), &[]);
         let about = About::new("session.history", "Earlier messages of this chat; skip passes over the latest.", schema);
         History(About { idempotent: true, safe: true, ..about })
     }
@@ -46,8 +46,8 @@ impl Tool for History {
         if entries.is_empty() {
             return Ok("Nothing earlier.".to_string());
         }
-        // JSON escapes may double a text; what is cut beyond that is cut by the door.
-        let room = (OUTPUT_BYTES_MAX - 1024) / entries.len() / 2;
+        // 64 bytes for what is around each text, which JSON's escapes may double; where they do more, the door cuts.
+        let room = ((OUTPUT_BYTES_MAX - 64) / entries.len()).saturating_sub(64) / 2;
         let line = |e: &crate::domain::Entry| {
             json!({"at": rfc3339(e.at_ms)[..16], "from": e.role.as_str(), "text": shorten(&e.text, room)}).to_string()
         };

@@ -5,7 +5,7 @@
 
 use serde_json::{Map, Value, json};
 
-use super::{About, Context, Tool};
+use super::{About, Context, Tool, object};
 use crate::base::error::{Error, ErrorKind, Result};
 use crate::telemetry::rfc3339;
 
@@ -16,8 +16,8 @@ pub struct Now(About);
 
 impl Default for Now {
     fn default() -> Self {
-        let schema =
-            json!({"type": "object", "properties": {"offset": {"type": "string", "description": "from UTC, as +08:00"}}});
+        let offset = json!({"type": "string", "description": "from UTC, as +08:00"});
+        let schema = object(json!({"offset": offset}), &[]);
         Now(About { idempotent: true, safe: true, ..About::new("time.now", "Current date and time.", schema) })
     }
 }
@@ -34,7 +34,7 @@ impl Tool for Now {
             let minutes = minutes(offset).ok_or_else(|| {
                 Error::new(ErrorKind::Invalid, "offset is none").hint("write hours and minutes from UTC, as +08:00 or -03:30")
             })?;
-            let local = now + minutes * 60_000;
+            let local = now.saturating_add(minutes * 60_000);
             let sign = if minutes < 0 { '-' } else { '+' };
             let (hours, rest) = (minutes.abs() / 60, minutes.abs() % 60);
             told["local"] = format!("{}{sign}{hours:02}:{rest:02}", rfc3339(local).trim_end_matches('Z')).into();
@@ -65,7 +65,7 @@ fn minutes(offset: &str) -> Option<i64> {
     };
     let number = |text: &str| text.bytes().all(|b| b.is_ascii_digit()).then(|| text.parse::<i64>().ok())?;
     let (hours, rest) = (number(hours)?, number(rest)?);
-    (hours <= 14 && rest < 60).then_some(sign * (hours * 60 + rest))
+    (hours <= 14 && rest < 60).then(|| sign * (hours * 60 + rest))
 }
 
 #[cfg(test)]

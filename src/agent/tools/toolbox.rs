@@ -210,18 +210,19 @@ impl Toolbox {
         let ruling = self.policy.ruling(about, who, &arguments);
         let must_name = tool.reaches(&arguments, who);
         let is_named = |name| ruling.rule.is_some_and(|rule| rule.arguments.iter().any(|(n, _)| n == name));
-        match ruling.action {
-            Action::Deny => return Err("the gateway's rules forbid this call; don't try it again".to_string()),
-            Action::Allow if must_name.is_none_or(is_named) => return Ok(Settled { tool, arguments, ask: None }),
-            _ => {}
+        if ruling.action == Action::Deny {
+            return Err("the gateway's rules forbid this call; don't try it again".to_string());
         }
+        // Also where nobody is asked: what it is bound to is then fresh, and a call that can't be made ends here.
         let binding = catch_unwind(AssertUnwindSafe(|| tool.binding(&arguments)));
         let binding = binding.unwrap_or_else(|_| Err(Error::new(ErrorKind::Bug, "the tool failed by a fault in the gateway")));
         let binding = binding.map_err(|e| shorten(&e.to_string(), ERROR_BYTES_MAX))?;
         let digest = super::question::digest(&about.spec.name, &arguments, &binding);
-        if policy::is_learned(learned, &about.spec.name, who, &digest) {
+        let allowed = ruling.action == Action::Allow && must_name.is_none_or(is_named);
+        if allowed || policy::is_learned(learned, &about.spec.name, who, &digest) {
             return Ok(Settled { tool, arguments, ask: None });
         }
+
         let ask = question(&about.spec.name, who, &arguments, &binding)?;
         Ok(Settled { tool, arguments, ask: Some(ask) })
     }

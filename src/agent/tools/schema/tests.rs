@@ -86,9 +86,6 @@ fn numbers_and_texts() {
     check(json!({"exclusiveMinimum": 1, "exclusiveMaximum": 3}), json!(3), &["$: expected less than 3"]);
     check(json!({"minimum": 1, "exclusiveMinimum": true}), json!(1), &["$: expected more than 1"]);
     check(json!({"maximum": 1, "exclusiveMaximum": true}), json!(1), &["$: expected less than 1"]);
-    check(json!({"multipleOf": 0.1}), json!(0.3), &[]);
-    check(json!({"multipleOf": 2}), json!(3), &["$: expected a multiple of 2"]);
-    check(json!({"multipleOf": 0}), json!(3), &[]);
     check(json!({"minLength": 2, "maxLength": 3}), json!("読読"), &[]);
     check(json!({"minLength": 2}), json!("é"), &["$: expected at least 2 characters, found 1"]);
     check(json!({"maxLength": 1}), json!("ab"), &["$: expected at most 1 characters, found 2"]);
@@ -148,8 +145,10 @@ fn problems_are_bounded() {
 /// Schemas that would take forever, or all of the stack, on a thread with half of what a worker has.
 #[test]
 fn hostile_schemas_end_soon() {
-    let deep = (0..2000).fold(json!({"type": "string"}), |inner, _| json!({"not": inner}));
-    let nested = (0..2000).fold(json!({}), |inner, i| json!({["allOf", "anyOf", "oneOf"][i % 3]: [inner]}));
+    // Not by `json!`, which copies what is within, level by level.
+    let around = |name: &str, inner: Value| Value::Object(Map::from_iter([(name.to_string(), inner)]));
+    let deep = (0..2000).fold(json!({"type": "string"}), |inner, _| around("not", inner));
+    let nested = (0..2000).fold(json!({}), |inner, i| around(["allOf", "anyOf", "oneOf"][i % 3], Value::Array(vec![inner])));
     let doubling = json!({"$defs": {"a": {"anyOf": [{"$ref": "#/$defs/a"}, {"$ref": "#/$defs/a"}]}}, "$ref": "#/$defs/a"});
     let twice = json!({"oneOf": vec![json!({"$ref": "#/$defs/b"}); 1000],
         "$defs": {"b": {"oneOf": vec![json!({"$ref": "#/$defs/c"}); 1000]}, "c": {"oneOf": vec![json!({"type": "integer"}); 1000]}}});

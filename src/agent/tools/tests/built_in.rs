@@ -71,14 +71,13 @@ fn others_notes_do_not_exist() {
     let none = desk.call(&usual(), "memory.forget", r#"{"id": "n0"}"#);
     assert_eq!(none, "-there is no such note. memory search gives the ids");
     for id in ["n2", "n3"] {
-        assert_eq!(desk.call(&usual(), "memory.forget", &json!({"id": id, "user": "bob", "userId": "bob"}).to_string()), none);
+        assert_eq!(desk.call(&usual(), "memory.forget", &json!({"id": id}).to_string()), none);
     }
+    let named = desk.call(&usual(), "memory.forget", r#"{"id": "n2", "userId": "bob"}"#);
+    assert_eq!(named, "-the arguments don't fit ($ stands for them all): $.userId: no such field; there is id");
     assert_eq!(desk.store.notes.lock().unwrap().len(), 3);
     // Also where the store gives more than it was asked for.
-    assert_eq!(
-        desk.call(&usual(), "memory.search", r#"{"query": "tea", "user": "bob"}"#),
-        r#"+{"id":"n1","saved":"2026-09-21","text":"tea"}"#
-    );
+    assert_eq!(desk.call(&usual(), "memory.search", r#"{"query": "tea"}"#), r#"+{"id":"n1","saved":"2026-09-21","text":"tea"}"#);
     assert_eq!(desk.call(&usual(), "memory.search", r#"{"query": "coffee"}"#), "+Nothing found.");
     assert_eq!(desk.call(&usual(), "memory.forget", r#"{"id": "n1"}"#), "+Forgotten.");
     assert_eq!(desk.store.notes.lock().unwrap().len(), 2);
@@ -163,9 +162,10 @@ fn strangers() {
     let toolbox = toolbox(Action::Allow, &["allow *"], &[]);
     let names: Vec<_> = toolbox.offered(&who(Standing::Unverified), None).iter().map(|s| s.name.clone()).collect();
     assert_eq!(names, ["time.now", "session.history"]);
-    for tool in ["memory.save", "memory.search", "memory.forget", "message.send"] {
-        let arguments = r#"{"text": "x", "query": "x", "id": "x"}"#;
-        let told = Desk::of(Standing::Unverified).call(&toolbox, tool, arguments);
+    for (tool, argument) in
+        [("memory.save", "text"), ("memory.search", "query"), ("memory.forget", "id"), ("message.send", "text")]
+    {
+        let told = Desk::of(Standing::Unverified).call(&toolbox, tool, &json!({argument: "x"}).to_string());
         assert!(told.starts_with("-the gateway's rules forbid"), "{tool}: {told}");
     }
 }

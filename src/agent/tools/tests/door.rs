@@ -32,7 +32,7 @@ fn arguments() {
         (
             "free",
             &format!("{{\"a\": {deep}}}"),
-            "-the arguments can't be read: $: not JSON at line 1, column 29: objects and lists within",
+            "-the arguments can't be read: $: not JSON at line 1, column 30: objects and lists within",
         ),
         ("free", &format!("{{\"a\": \"{}\"}}", "x".repeat(70_000)), "-the arguments have 70009 bytes, at most 65536 are taken"),
     ] {

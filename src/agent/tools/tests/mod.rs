@@ -21,11 +21,13 @@ use store::FakeStore;
 
 pub(super) const NOW_MS: i64 = 1_790_000_000_000;
 
+type Does = dyn Fn(&Context<'_>) -> Result<String> + Send + Sync;
+
 /// A tool that notes its runs and does what it is told to.
 pub(super) struct Stub {
     about: About,
     pub(super) runs: Mutex<Vec<String>>,
-    does: Box<dyn Fn(&Context<'_>) -> Result<String> + Send + Sync>,
+    does: Box<Does>,
     pub(super) binding: Mutex<String>,
     wait: Duration,
 }
@@ -83,8 +85,11 @@ impl Tool for Stub {
 }
 
 /// What was sent: user, channel, text, key.
+pub(super) type Sent = (String, Option<String>, String, String);
+
+/// A courier that keeps it.
 #[derive(Default)]
-pub(super) struct Post(pub(super) Mutex<Vec<(String, Option<String>, String, String)>>);
+pub(super) struct Post(pub(super) Mutex<Vec<Sent>>);
 
 impl Courier for Post {
     fn send(&self, user_id: &str, channel: Option<&str>, text: &str, key: &str) -> Result<String> {

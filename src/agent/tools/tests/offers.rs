@@ -36,8 +36,8 @@ fn tools_that_come_and_go() {
     let toolbox = toolbox(Action::Allow, &[], &[]).with(server.clone());
     let offered = names(&toolbox, Some(&["time.*", "mcp.*"]));
     assert_eq!(offered.len(), 3);
-    assert_eq!((offered[0].as_str(), offered[2].as_str()), ("time_now", "mcp_a_x"));
-    assert!(offered[1].starts_with("mcp_a_x_"), "{offered:?}");
+    assert!(offered[0] == "time_now" && offered[1].starts_with("mcp_a_x_") && offered[2].starts_with("mcp_a_x_"), "{offered:?}");
+    assert_ne!(offered[1], offered[2]);
     assert!(Desk::new().call(&toolbox, "time.now", "").contains("utc"));
     assert_eq!(impostor.ran(), 0, "nobody takes a built-in tool's name");
     assert!(toolbox.about("mcp.a.x").is_some_and(|a| a.dangerous));
@@ -95,6 +95,6 @@ fn hi_is_small() {
         "stream": true, "stream_options": {"include_usage": true}, "max_tokens": 100_000, "tools": []});
     let whole = body.to_string().len() + tools.len() + EFFECTS_BYTES_MAX;
     println!("tools {} bytes, whole {whole}", tools.len());
-    assert!(tools.len() <= 1300, "{} bytes: {tools}", tools.len());
+    assert!(tools.len() <= 1600, "{} bytes: {tools}", tools.len());
     assert!(whole <= 4096, "{whole} bytes");
 }
