@@ -359,3 +359,26 @@ fn sessions_that_wait_do_not_spin_the_index() {
     assert_eq!((claim(&home), home.next_turn_due()), (None, None));
     assert_eq!(std::iter::from_fn(|| home.claim_urgent().unwrap()).count(), 30);
 }
+
+#[test]
+fn more_sessions_that_wait_than_memory_holds_do_not_spin_it_either() {
+    let mut home = Home::new();
+    home.die();
+    let file = Connection::open(home.path()).unwrap();
+    file.execute_batch(
+        "BEGIN;
+         WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 5000)
+         INSERT INTO sessions SELECT i, 'ses_' || i, 'u' || i, 'door', '', 'main', 0, 0, NULL FROM n;
+         INSERT INTO inbox SELECT n, 'msg_' || n, n, 'p', NULL, 0, NULL, 't', 0 FROM sessions;
+         INSERT INTO inbox SELECT n + 5000, 'msg_b' || n, n, 'p', NULL, 0, NULL, 'behind', 0 FROM sessions;
+         INSERT INTO work SELECT session, seq, CASE WHEN seq < 4990 THEN 2 ELSE 0 END, 1, 0, 0, 0, '', 0 FROM inbox;
+         COMMIT;",
+    )
+    .unwrap();
+    drop(file);
+    home.open();
+    assert_eq!((home.depths().waiting_approval, home.depths().queued), (4989, 5011));
+    assert_eq!(std::iter::from_fn(|| claim_text(&home)).collect::<String>(), "t".repeat(11));
+    let before = home.stats();
+    assert_eq!((claim(&home), home.next_turn_due(), home.stats()), (None, None, before));
+}
