@@ -35,7 +35,9 @@ impl Dues {
         let life = due.expires_ms.saturating_sub(due.created_ms).max(0);
         let left = due.expires_ms.saturating_sub(clock.unix_ms()).clamp(0, life);
         let latest = clock.mono() + Duration::from_millis(left as u64);
-        self.pending.entry(due.n).or_insert((due.expires_ms, latest));
+        if self.pending.get(&due.n).is_none_or(|(expires_ms, _)| *expires_ms != due.expires_ms) {
+            self.pending.insert(due.n, (due.expires_ms, latest));
+        }
     }
 
     /// Lets one go.

@@ -111,16 +111,14 @@ pub(super) fn claim(sql: &Sql<'_>, session: i64) -> Ran<Option<Claim>> {
 
 /// Starts the turn of the oldest urgent message, whatever its session does.
 pub(super) fn claim_urgent(sql: &Sql<'_>) -> Ran<Option<Claim>> {
-    // One that was put off is due by the wall clock, as after a start.
-    let look = Look::later(sql.clock());
-    let queued = sql.all(
-        "SELECT seq, not_before_ms FROM work INDEXED BY work_urgent WHERE urgent = 1 AND state = 0 ORDER BY seq LIMIT 1000",
-        [],
-        |row| Ok((row.get::<_, i64>(0)?, row.get::<_, i64>(1)?)),
+    let (now, far) = Look::later(sql.clock()).bounds_ms();
+    let oldest = sql.one(
+        "SELECT seq FROM work INDEXED BY work_urgent
+         WHERE urgent = 1 AND state = 0 AND NOT (not_before_ms > ?1 AND not_before_ms <= ?2) ORDER BY seq LIMIT 1",
+        [now, far],
+        |row| row.get::<_, i64>(0),
     )?;
-    let Some((seq, _)) = queued.into_iter().find(|(_, not_before_ms)| look.next(*not_before_ms) == Next::Now) else {
-        return Ok(None);
-    };
+    let Some(seq) = oldest else { return Ok(None) };
     match sql.one(&format!("{HEAD} w.urgent = 1 AND w.state = 0 AND w.seq = ?1"), [seq], read_head)? {
         Some(head) => start(sql, head).map(Some),
         None => Ok(None),
