@@ -129,7 +129,7 @@ impl Flow {
 
     /// Stops a session for `message_id`, which asks for it: what runs, and what was accepted before it.
     pub fn stop_session(&self, session_id: &str, message_id: &str, why: &str) -> Stopped {
-        let waiting = self.withdraw(session_id, message_id, why);
+        let waiting = self.withdraw(session_id, Some(message_id), why);
         let running = self.running.cut(why, |id, session, _, _| session == session_id && id != message_id);
         Stopped { running, waiting }
     }
@@ -143,11 +143,11 @@ impl Flow {
             Vec::new()
         });
         let here = sessions.iter().filter(|s| s.channel == WEBSOCKET_CHANNEL);
-        let waiting: usize = here.map(|s| self.withdraw(&s.id, "", why)).sum();
+        let waiting: usize = here.map(|s| self.withdraw(&s.id, None, why)).sum();
         waiting + self.running.cut(why, |_, _, user, channel| user == user_id && channel == WEBSOCKET_CHANNEL)
     }
 
-    fn withdraw(&self, session_id: &str, message_id: &str, why: &str) -> usize {
+    fn withdraw(&self, session_id: &str, message_id: Option<&str>, why: &str) -> usize {
         match self.store.cancel_waiting(session_id, message_id, why) {
             Ok(ids) => {
                 for id in &ids {

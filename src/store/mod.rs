@@ -174,9 +174,9 @@ pub trait Store: Send + Sync {
     /// Ends a running turn as cancelled. Its pending approvals are cancelled with it. Durable. `Conflict` where it isn't running.
     fn cancel_turn(&self, message_id: &str, reason: &str, spent: Vec<Spent>) -> Result<()>;
 
-    /// Cancels what of a session was accepted before `message_id` and isn't running: messages that are queued or wait for an
+    /// Cancels what of a session was accepted before `message_id` (`None`: all of it) and isn't running: messages that are queued or wait for an
     /// approval (which is cancelled, too). Durable. Gives the ids of the messages.
-    fn cancel_waiting(&self, session_id: &str, message_id: &str, reason: &str) -> Result<Vec<String>>;
+    fn cancel_waiting(&self, session_id: &str, message_id: Option<&str>, reason: &str) -> Result<Vec<String>>;
 
     /// Takes the oldest urgent message that is queued, whatever runs in its session. Soft. Ended like any other turn. Where there is
     /// none, memory tells: it may be called often.

@@ -101,7 +101,7 @@ pub struct Metrics {
     pub(super) websockets: AtomicU64,
     pub(super) websockets_total: AtomicU64,
     pub(super) messages: Family<Counters<3>>,
-    pub(super) turns: Counters<4>,
+    pub(super) turns: Counters<6>,
     pub(super) turn_time: Histogram,
     pub(super) deliveries: Family<Counters<4>>,
     pub(super) delivery_time: Histogram,

@@ -293,13 +293,20 @@ pub(super) fn cancel(sql: &Sql<'_>, message_id: &str, reason: &str, spent: &[Spe
 }
 
 /// Cancels what of a session stands before a message and does not run; urgent ones that are queued go on. Gives their ids.
-pub(super) fn cancel_waiting(sql: &Sql<'_>, session_id: &str, message_id: &str, reason: &str) -> Ran<(Vec<String>, Left)> {
+pub(super) fn cancel_waiting(
+    sql: &Sql<'_>,
+    session_id: &str,
+    message_id: Option<&str>,
+    reason: &str,
+) -> Ran<(Vec<String>, Left)> {
     let Some(session) = sql.one("SELECT n FROM sessions WHERE id = ?1", [session_id], |row| row.get(0))? else {
         return not_found();
     };
-    let Some(before) = sql.one("SELECT seq FROM inbox WHERE id = ?1", [message_id], |row| row.get::<_, i64>(0))? else {
-        return not_found();
+    let before = match message_id {
+        None => Some(i64::MAX),
+        Some(id) => sql.one("SELECT seq FROM inbox WHERE id = ?1", [id], |row| row.get::<_, i64>(0))?,
     };
+    let Some(before) = before else { return not_found() };
     let found = sql.all(
         "SELECT w.seq, i.id FROM work w CROSS JOIN inbox i ON i.seq = w.seq
          WHERE w.session = ?1 AND w.seq < ?2 AND (w.state = 2 OR (w.state = 0 AND w.urgent = 0)) ORDER BY w.seq",

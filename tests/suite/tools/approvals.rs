@@ -86,7 +86,7 @@ fn of_two_operators_at_once_one_decides() {
     let name = question["id"].as_str().unwrap();
     let statuses: Vec<u16> = std::thread::scope(|s| {
         let (gateway, tries) = (&gateway, [("allow", OPERATOR), ("deny", ADMIN), ("allow", ADMIN), ("deny", OPERATOR)]);
-        let all: Vec<_> = tries.iter().map(|(how, who)| s.spawn(move || decide(gateway, who, name, how).status)).collect();
+        let all: Vec<_> = tries.into_iter().map(|(how, who)| s.spawn(move || decide(gateway, who, name, how).status)).collect();
         all.into_iter().map(|t| t.join().unwrap()).collect()
     });
     assert_eq!(

@@ -83,7 +83,7 @@ fn what_a_model_gets_wrong_it_is_told() {
 
 #[test]
 fn an_endless_loop_ends_at_max_rounds() {
-    let model = Model::scripted(|q| Act::Call(vec![call("memory.search", json!({"query": format!("q{}", q.round)}))]));
+    let model = Model::scripted(|q| Act::Call(vec![call("memory.search", json!({"query": format!("q{}", q.rounds)}))]));
     let config = merged(
         with_tools(&model, allowing()),
         json!({"agents": {"main": {"maxRounds": 4}}, "gateway": {"retry": {"maxRetries": 0}}}),

@@ -29,7 +29,7 @@ pub fn wire(name: &str) -> String {
 
 /// A model that makes these calls, an answer each, whatever it hears, and then says `done: ` and what the last one gave.
 pub fn calling(rounds: Vec<Vec<(String, String)>>) -> Model {
-    Model::scripted(move |q| match rounds.get(q.round) {
+    Model::scripted(move |q| match rounds.get(q.rounds) {
         Some(calls) => Act::Call(calls.clone()),
         None => Act::Say(format!("done: {}", q.results.last().cloned().unwrap_or_default())),
     })
@@ -38,7 +38,7 @@ pub fn calling(rounds: Vec<Vec<(String, String)>>) -> Model {
 /// A model that does what its user says: `CALL name {json}` for each line of that kind, all in one answer; else it echoes.
 pub fn told() -> Model {
     Model::scripted(|q: &Question| {
-        let calls: Vec<_> = if q.round == 0 { orders(&q.text) } else { Vec::new() };
+        let calls: Vec<_> = if q.rounds == 0 { orders(&q.text) } else { Vec::new() };
         match (calls.is_empty(), q.results.last()) {
             (false, _) => Act::Call(calls),
             (true, Some(result)) => Act::Say(format!("done: {result}")),

@@ -104,7 +104,7 @@ impl Store for FakeStore {
     fn cancel_turn(&self, _: &str, _: &str, _: Vec<Spent>) -> Result<()> {
         unasked()
     }
-    fn cancel_waiting(&self, _: &str, _: &str, _: &str) -> Result<Vec<String>> {
+    fn cancel_waiting(&self, _: &str, _: Option<&str>, _: &str) -> Result<Vec<String>> {
         unasked()
     }
     fn claim_urgent(&self) -> Result<Option<Claim>> {

@@ -170,7 +170,7 @@ fn whatever_ends_a_message_cancels_what_it_waits_for() {
     let ends: [(&str, End<'_>); 2] = [
         ("cancelled", &|home, turn| {
             let stop = accept(home, NewInbound { urgent: true, ..hello("a", "/stop") }).unwrap();
-            let gone = home.cancel_waiting(&turn.session_id, &stop.id, "stopped by /stop").unwrap();
+            let gone = home.cancel_waiting(&turn.session_id, Some(&stop.id), "stopped by /stop").unwrap();
             assert_eq!(gone, std::slice::from_ref(&turn.message_id));
         }),
         ("erased", &|home, _| assert_eq!(home.erase_user("a"), Ok(1))),
@@ -205,7 +205,7 @@ fn decisions_and_cancellations_race_and_one_of_them_wins() {
         let stop = accept(&home, NewInbound { urgent: true, ..hello("a", "/stop") }).unwrap();
         std::thread::scope(|s| {
             s.spawn(|| home.decide_approval(&asked[0].id, Decision::Allow, "ana"));
-            s.spawn(|| home.cancel_waiting(&turn.session_id, &stop.id, "stopped").unwrap());
+            s.spawn(|| home.cancel_waiting(&turn.session_id, Some(&stop.id), "stopped").unwrap());
         });
         // A decision first is a message that is queued, and cancelled as such.
         let message = home.message(&turn.message_id).unwrap();
@@ -330,7 +330,7 @@ fn a_waiting_message_that_is_cancelled_lets_the_next_one_run() {
     let mut home = Home::new();
     let ids = accept_all(&home, &[("a", "a1"), ("a", "a2"), ("a", "a3")]);
     let (turn, _) = park(&home, &["c1"]);
-    assert_eq!(home.cancel_waiting(&turn.session_id, &ids[1], "no"), Ok(vec![ids[0].clone()]));
+    assert_eq!(home.cancel_waiting(&turn.session_id, Some(&ids[1]), "no"), Ok(vec![ids[0].clone()]));
     assert_eq!(claim_text(&home).as_deref(), Some("a2"));
     home.crash();
     assert_eq!(answer_all(&home), ["a2", "a3"]);
