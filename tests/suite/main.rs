@@ -20,4 +20,5 @@ mod flow;
 mod house;
 mod lifecycle;
 mod model_server;
+mod tools;
 mod websocket;

@@ -1,0 +1,3 @@
+//! Tools, as far as they show from outside without a model.
+
+mod supervisor;
