@@ -59,8 +59,9 @@ impl HttpGet {
         for _ in 0..=REDIRECTS_MAX {
             let left = left(until, context)?;
             let deadlines = Deadlines::within(CONNECT_WAIT, left);
-            let call = Call::get(target.url(), deadlines).header("Accept", "text/html, text/*, application/json, */*;q=0.1");
-            // `Call::cancel(context.cancel)` belongs here: it cuts short what blocks.
+            let call = Call::get(target.url(), deadlines)
+                .header("Accept", "text/html, text/*, application/json, */*;q=0.1")
+                .cancel(context.cancel);
             let reply = self.client.send(&call)?;
             if !matches!(reply.status(), 301 | 302 | 303 | 307 | 308) {
                 return Ok((target, reply));

@@ -25,7 +25,7 @@ use crate::agent::provider::ToolSpec;
 use crate::base::error::{Error, ErrorKind, Result};
 use crate::config::{ShellCommand, Tools};
 
-use identity::Identity;
+pub use identity::Identity;
 
 /// What a program may write before it is killed for it.
 const WRITTEN_BYTES_MAX: usize = 1024 * 1024;

@@ -8,6 +8,7 @@ mod injections;
 mod looping;
 mod memory;
 mod size;
+mod supervisor;
 
 use std::path::{Path, PathBuf};
 

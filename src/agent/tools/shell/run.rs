@@ -12,8 +12,9 @@ use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
+use rustix::process::{Pid, Signal, kill_process};
 
-use super::supervise::Order;
+use super::supervise::{self, Order};
 use super::{KILL_WAIT, Runner, WRITTEN_BYTES_MAX, identity};
 use crate::agent::tools::{Context, OUTPUT_BYTES_MAX};
 use crate::base::error::{Error, ErrorKind, Result, shorten};
@@ -43,31 +44,55 @@ enum Killed {
 /// # Errors
 /// See the file's head.
 pub fn run(runner: &Runner, order: &Order, cwd: &Path, timeout: Duration, context: &Context<'_>) -> Result<String> {
+    let begun = context.clock.mono();
+    let until = context.deadline.min(begun + timeout);
+    if context.cancel.is_set() {
+        return Err(cancelled());
+    }
+    if until <= begun {
+        return Err(Error::new(ErrorKind::Timeout, "no time was left to run the program"));
+    }
     let (mut supervisor, output) = start(runner, order, cwd)?;
     let leash: Leash = Arc::new(Mutex::new(supervisor.stdin.take()));
-    let (cancelled, alive) = std::io::pipe().map_err(failed)?;
+    let (hung_up, alive) = std::io::pipe().map_err(failed)?;
     let hold = leash.clone();
     let _guard = context.cancel.on_set(move || {
         cut(&hold);
         drop(alive); // wakes the wait
     });
-    let begun = context.clock.mono();
-    let until = context.deadline.min(begun + timeout);
-    let mut seen = Seen { output, cancelled, written: Vec::new(), status: Vec::new(), killed: None };
+    let mut seen = Seen { output, cancelled: hung_up, written: Vec::new(), status: Vec::new(), killed: None };
     let ended = seen.watch(&mut supervisor, &leash, until, context);
     if !ended {
-        let _ = supervisor.kill(); // it hangs itself: what it held falls to init
+        let _ = supervisor.kill(); // it hangs itself
     }
     cut(&leash);
+    if seen.status.is_empty() {
+        kill_session(supervisor.id()); // before the wait: until then its number is nobody else's
+    }
     let _ = supervisor.wait();
     if context.cancel.is_set() {
-        return Err(Error::new(ErrorKind::Stopped, "the program was cancelled and killed"));
+        return Err(cancelled());
     }
     seen.told(until.saturating_sub(begun))
 }
 
 fn failed(e: std::io::Error) -> Error {
     Error::new(ErrorKind::Transient, format!("the program could not be started: {e}"))
+}
+
+fn cancelled() -> Error {
+    Error::new(ErrorKind::Stopped, "the program was cancelled and killed")
+}
+
+/// Kills what is left in the session of a supervisor that ended without a word (its own program may have killed it).
+fn kill_session(leader: u32) {
+    for pid in supervise::processes() {
+        if supervise::stat(pid, supervise::SESSION) == i32::try_from(leader).ok()
+            && let Some(pid) = Pid::from_raw(pid)
+        {
+            let _ = kill_process(pid, Signal::KILL); // it may have ended meanwhile
+        }
+    }
 }
 
 fn start(runner: &Runner, order: &Order, cwd: &Path) -> Result<(Child, PipeReader)> {

@@ -4,7 +4,8 @@
 //! 0 to 2 alone (a script's own file beside them), limits on time, memory, files and processes, and without a way to new rights.
 //! When the program ends, or standard input does (the gateway closes it, or died), everything it left behind is killed: its
 //! process group at once, and what had left that group (a daemon) as soon as it falls to us, who are its reaper. What holds only
-//! as far as the system lets it: the number of processes is not limited for root, and a program that forks away faster than it is
+//! as far as the system lets it: the number of processes is not limited for root, a limit of memory below what the supervisor needs
+//! itself comes an instant after the program's start, and a program that forks away faster than it is
 //! killed is given up after [`SWEEP_WAIT`]. It says one line on standard error: `exit N`, `signal N`, `changed`, or `error …`.
 
 use std::ffi::{OsStr, OsString};
@@ -37,8 +38,8 @@ const SWEEP_PAUSE: Duration = Duration::from_millis(5);
 const FILE_BYTES_MAX: u64 = 16 * 1024 * 1024;
 /// Descriptors that it may have.
 const DESCRIPTORS_MAX: u64 = 64;
-/// From here on the supervisor itself fits into a program's limit of memory.
-const MEMORY_FOR_TWO: u64 = 64 * 1024 * 1024;
+/// What the supervisor may still need of memory, if it lives within a program's limit.
+const OWN_MEMORY_MORE: u64 = 32 * 1024 * 1024;
 
 /// What to run, and within what.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -115,11 +116,15 @@ fn obey(order: &Order) -> io::Result<Ended> {
         fcntl_setfd(&file, FdFlags::empty())?; // its interpreter opens it by this descriptor
     }
     limit(order)?;
+    let memory = Rlimit { current: Some(order.memory), maximum: Some(order.memory) };
+    // Inherited where we fit into it ourselves, so that not even the program's first instant is without it.
+    if own_memory().is_some_and(|own| own.saturating_add(OWN_MEMORY_MORE) < order.memory) {
+        let _ = setrlimit(Resource::As, memory); // a narrower one is in force already
+    }
     let child = start(order, &file)?;
     // A pid of 1 or more: spawn gave it.
     let pid = Pid::from_raw(child.id() as i32).ok_or(io::ErrorKind::Other)?;
-    let hard = Rlimit { current: Some(order.memory), maximum: Some(order.memory) };
-    let _ = prlimit(Some(pid), Resource::As, hard); // it may be over already
+    let _ = prlimit(Some(pid), Resource::As, memory); // it may be over already
     wait(pid)?;
     Ok(Ended::Status(sweep(pid)?))
 }
@@ -169,18 +174,14 @@ fn start(order: &Order, file: &File) -> io::Result<Child> {
     let mut command = Command::new(own_path(file));
     command.arg0(&order.path).args(&order.args).process_group(0);
     command.stdin(Stdio::null()).stdout(Stdio::from(out.try_clone()?)).stderr(Stdio::from(out));
-    // The soft limit is inherited, so that not even the first instant is without one; then ours is put back.
-    let before = getrlimit(Resource::As);
-    let narrow = order.memory >= MEMORY_FOR_TWO && before.maximum.is_none_or(|hard| order.memory <= hard);
-    if narrow {
-        setrlimit(Resource::As, Rlimit { current: Some(order.memory), ..before })?;
-    }
-    let mut child = command.spawn();
-    let _ = setrlimit(Resource::As, before);
-    if narrow && child.as_ref().is_err_and(|e| e.kind() == io::ErrorKind::OutOfMemory) {
-        child = command.spawn();
-    }
-    child
+    command.spawn()
+}
+
+/// Address space of ours, in bytes.
+fn own_memory() -> Option<u64> {
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    let kib = status.lines().find_map(|l| l.strip_prefix("VmSize:")?.split_whitespace().next()?.parse::<u64>().ok())?;
+    kib.checked_mul(1024)
 }
 
 /// Waits for the end of the program or of standard input.
@@ -206,9 +207,6 @@ fn sweep(pid: Pid) -> io::Result<WaitStatus> {
         if status.is_none() {
             let _ = kill_process_group(pid, Signal::KILL); // an empty group is fine
         }
-        for child in children() {
-            let _ = kill_process(child, Signal::KILL);
-        }
         loop {
             match wait_any(WaitOptions::NOHANG) {
                 Ok(Some((ended, how))) => {
@@ -222,6 +220,9 @@ fn sweep(pid: Pid) -> io::Result<WaitStatus> {
                 Err(_) => return status.ok_or_else(|| io::Error::other("the program's end was missed")),
             }
         }
+        for child in children() {
+            let _ = kill_process(child, Signal::KILL);
+        }
         let pause = Timespec { tv_sec: 0, tv_nsec: SWEEP_PAUSE.as_nanos() as _ };
         let _ = poll(&mut [], Some(&pause));
     }
@@ -231,13 +232,22 @@ fn sweep(pid: Pid) -> io::Result<WaitStatus> {
 /// Our children, those that fell to us included.
 fn children() -> Vec<Pid> {
     let own = getpid().as_raw_nonzero().get();
-    let processes = std::fs::read_dir("/proc").into_iter().flatten().flatten();
-    let pids = processes.filter_map(|p| pid_of(&p.file_name()));
-    pids.filter(|pid| parent_of(*pid) == Some(own)).filter_map(Pid::from_raw).collect()
+    processes().filter(|pid| stat(*pid, PARENT) == Some(own)).filter_map(Pid::from_raw).collect()
 }
 
-fn parent_of(pid: i32) -> Option<i32> {
+/// All processes that we can see.
+pub(super) fn processes() -> impl Iterator<Item = i32> {
+    std::fs::read_dir("/proc").into_iter().flatten().flatten().filter_map(|p| pid_of(&p.file_name()))
+}
+
+/// Fields of `/proc/*/stat` behind the name.
+const PARENT: usize = 1;
+/// See [`PARENT`].
+pub(super) const SESSION: usize = 3;
+
+/// A number of a process.
+pub(super) fn stat(pid: i32, field: usize) -> Option<i32> {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    // Behind the name in brackets, which may hold anything: state, parent.
-    stat.rsplit_once(')')?.1.split_whitespace().nth(1)?.parse().ok()
+    // The name in brackets may hold anything, brackets too.
+    stat.rsplit_once(')')?.1.split_whitespace().nth(field)?.parse().ok()
 }
