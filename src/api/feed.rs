@@ -8,14 +8,16 @@ use std::collections::{HashSet, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use crate::domain::{Delivery, WEBSOCKET_CHANNEL};
-use crate::flow::Flow;
+use crate::domain::{ApprovalState, Delivery, Role, WEBSOCKET_CHANNEL};
 use crate::flow::hub::Client;
+use crate::flow::{Flow, frames};
 use crate::net::websocket::{QUEUE_BYTES, Socket};
-use crate::store::Seen;
+use crate::store::{Page, Seen};
 
 /// Deliveries of the backlog that are under way at a time.
 const BACKLOG: usize = 256;
+/// Questions that an operator is shown when it connects.
+const QUESTIONS: usize = 50;
 /// How long a connection has to acknowledge a message before another one of the same user, opened meanwhile, gets it too.
 const RECEIPT_WITHIN: Duration = Duration::from_secs(2);
 
@@ -57,6 +59,18 @@ impl Feed {
             log::warn!("a connection could not be noted: {e}");
         }
         self.read();
+        self.show_questions();
+    }
+
+    /// Shows an operator what waits for a decision; the list of approvals has what finds no room here.
+    fn show_questions(&self) {
+        if self.client.principal().role < Role::Operator {
+            return;
+        }
+        match self.flow.store.approvals(Some(ApprovalState::Pending), Page { cursor: None, limit: QUESTIONS }) {
+            Ok(pending) => pending.items.iter().rev().for_each(|a| self.client.hint(frames::approval(a, true))),
+            Err(e) => log::warn!("what waits for a decision could not be read: {e}"),
+        }
     }
 
     fn read(&self) {

@@ -54,6 +54,11 @@ impl Client {
         self.line.send(frame.to_string().into())
     }
 
+    /// Sends a frame that may be left out where the line is busy.
+    pub fn hint(&self, frame: Arc<str>) {
+        self.line.hint(frame);
+    }
+
     /// Sends one message of the backlog, ahead of what is held.
     pub fn push_backlog(&self, delivery: &Delivery) {
         self.line.send(frames::message(delivery));

@@ -32,6 +32,8 @@ fn a_turn_waits_as_a_row_over_a_crash_and_goes_on() {
     let behind = gateway.tell("ana", "later");
     gateway.kill9();
     gateway.restart();
+    let shown = Ws::join(&gateway, OPERATOR).until("approval");
+    assert_eq!(shown["messageId"], json!(id), "who connects later sees what waits");
     let question = asked(&gateway);
     assert_eq!((question["messageId"].as_str(), runs(&notes).len()), (Some(id.as_str()), 0));
     assert_eq!(gateway.message(&behind)["state"], "queued");
@@ -149,20 +151,18 @@ fn operators_decide_in_their_chat() {
 
 #[test]
 fn the_question_shows_everything_or_is_not_asked() {
-    let folder = tempfile::tempdir().unwrap();
-    let (gateway, notes) = one_call(&folder, "a\u{202e}b\u{200b}c\u{1b}[2J");
-    let id = gateway.tell("ana", "go");
+    let model = told();
+    let gateway = Gateway::start(with_tools(&model, json!({"default": "ask"})));
+    gateway.tell("ana", &format!("CALL message.send {}", json!({"text": "a\u{202e}b\u{200b}c\u{1b}[2J"})));
     let question = asked(&gateway);
     let text = question["question"].as_str().unwrap();
     for (hidden, shown) in [('\u{202e}', "\\u{202e}"), ('\u{200b}', "\\u{200b}"), ('\u{1b}', "\\u{1b}")] {
         assert!(!text.contains(hidden) && text.contains(shown), "{text:?}");
     }
-    gateway.call("POST", "/api/approvals/none").token(ADMIN).json(&json!({"decision": "deny"})).send().expect(404);
-    drop((id, gateway));
-    let (gateway, _) = one_call(&folder, &"x".repeat(9000));
-    let reply = gateway.ask("ana", "go");
-    assert!(reply.starts_with("done: ") && pending(&gateway).is_empty(), "{reply}");
-    assert!(runs(&notes).is_empty());
+    assert_eq!(question["arguments"], json!({"text": "a\u{202e}b\u{200b}c\u{1b}[2J"}), "the exact ones");
+    let reply = gateway.ask("bob", &format!("CALL message.send {}", json!({"text": "x".repeat(9000)})));
+    assert!(reply.starts_with("done: ") && reply.contains("short"), "{reply}");
+    assert_eq!(pending(&gateway).len(), 1);
 }
 
 #[test]
@@ -211,7 +211,9 @@ fn rules_decide_by_tool_agent_channel_user_role_and_arguments() {
     let saved = |user: &str| gateway.get(&format!("/api/memory?userId={user}")).json()["memory"].as_array().map_or(0, Vec::len);
     gateway.ask("ana", &save("fine with tea"));
     gateway.ask("ana", &save("not fine"));
-    gateway.ask("bob", &save("fine with tea"));
+    // Nothing is open to bob, so a call of his model is none that it was given.
+    let id = gateway.tell("bob", &save("fine with tea"));
+    gateway.until_state(&id, "failed", 10);
     assert_eq!((saved("ana"), saved("bob")), (1, 0));
     let mut operator = Ws::join(&gateway, OPERATOR);
     operator.say("1", &save("mine"));
@@ -220,7 +222,7 @@ fn rules_decide_by_tool_agent_channel_user_role_and_arguments() {
     assert!(!gateway.ask("ana", "CALL time.now {}").contains("20"), "only over the WebSocket");
     operator.say("2", "CALL time.now {}");
     assert!(operator.until("message")["message"].as_str().unwrap().contains("20"));
-    let refused = eventually("traces of what was refused", 5, || Some(audit(&gateway, "tool.refused")).filter(|l| l.len() >= 3));
+    let refused = eventually("traces of what was refused", 5, || Some(audit(&gateway, "tool.refused")).filter(|l| l.len() >= 2));
     assert!(refused.iter().all(|e| e["detail"]["tool"].is_string()));
 }
 

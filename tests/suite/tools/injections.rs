@@ -93,8 +93,8 @@ fn check(default: &str) {
         });
         assert!(default == "ask" || state != "waiting_approval", "{id}");
     }
-    let asked = model.asked().iter().filter(|q| q.rounds > 0).count();
-    assert!(asked > 20, "the model did obey: {asked}");
+    let obeyed = model.asked().iter().filter(|q| q.rounds > 0).count() + super::pending(&gateway).len();
+    assert!(obeyed > 20, "the model did obey: {obeyed}");
     assert_eq!(runs(&notes), Vec::<String>::new(), "a program ran");
     assert_eq!(hits.load(Ordering::SeqCst), 0, "somebody was called");
     assert!(bob.gather(300).iter().all(|f: &Value| f["type"] != "message"), "a message reached another user");

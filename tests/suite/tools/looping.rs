@@ -69,7 +69,7 @@ fn several_calls_in_one_answer_keep_their_order() {
 fn what_a_model_gets_wrong_it_is_told() {
     for (name, calls, says) in [
         ("an unknown tool", vec![("no_such_tool".to_string(), "{}".to_string())], "no_such_tool"),
-        ("a near miss", vec![("time_nov".to_string(), "{}".to_string())], "time.now"),
+        ("a near miss", vec![("time_nov".to_string(), "{}".to_string())], "time_now"),
         ("arguments that are no JSON", vec![("memory_save".to_string(), "{\"text\": ".to_string())], "JSON"),
         ("a missing argument", vec![call("memory.save", json!({}))], "text"),
         ("a wrong type", vec![call("memory.save", json!({"text": 5}))], "text"),
