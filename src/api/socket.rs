@@ -273,7 +273,11 @@ impl Chat {
                 api.flow.decide(&id, decision, &principal.id).map_err(ApiError::from)
             };
             match result {
-                Ok(approval) => drop(client.send(&frames::approval(&approval))),
+                Ok(approval) => {
+                    let mut frame = json!(approval);
+                    frame["type"] = json!("approval");
+                    client.send(&frame);
+                }
                 Err(e) => {
                     let mut frame = frames::error(e.status, code(e.status), &e.message);
                     frame["id"] = json!(id);
@@ -288,8 +292,18 @@ impl Chat {
 
     /// Ends what of the user's runs or waits.
     fn stop(&self) {
-        if let Some(feed) = &self.feed {
-            self.api.flow.stop_user(&feed.client.principal().id);
+        let Some(client) = self.feed.as_ref().map(|f| f.client.clone()) else { return };
+        let flow = self.api.flow.clone();
+        // A thread that may wait for the store does it.
+        if self
+            .api
+            .flow
+            .errand(Box::new(move || {
+                flow.stop_user(&client.principal().id);
+            }))
+            .is_err()
+        {
+            self.error(&ApiError::new(503, "Too much at once; try again"));
         }
     }
 

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use serde_json::{Value, json};
 
-use crate::domain::{Approval, Delivery};
+use crate::domain::Delivery;
 
 /// A message to the user. A reply bears the id of the message it answers, as its deltas do; any other its delivery's id.
 pub fn message(delivery: &Delivery) -> Arc<str> {
@@ -28,15 +28,6 @@ pub fn delta(message_id: &str, text: &str) -> Arc<str> {
 /// Something happened; for operators.
 pub fn event(name: &str, detail: Value) -> Arc<str> {
     json!({"type": "event", "event": name, "detail": detail}).to_string().into()
-}
-
-/// A question to operators, or what came of it.
-pub fn approval(approval: &Approval) -> Value {
-    let mut frame = json!({"type": "approval"});
-    if let (Some(into), Value::Object(fields)) = (frame.as_object_mut(), json!(approval)) {
-        into.extend(fields);
-    }
-    frame
 }
 
 /// An error that concerns one frame of the client, or one message.

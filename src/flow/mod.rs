@@ -4,8 +4,8 @@
 //! interval. A panic in a turn or a delivery is one failure of that turn or delivery. Fails by telling: a message that can't
 //! be handled ends as `failed`, one that can't be delivered as a dead letter.
 
-mod approvals;
-mod cancel;
+pub mod approvals;
+pub mod cancel;
 pub mod delivery;
 pub mod frames;
 pub mod heartbeat;

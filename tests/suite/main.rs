@@ -20,4 +20,6 @@ mod flow;
 mod house;
 mod lifecycle;
 mod model_server;
+mod openai;
+mod openai_sdk;
 mod websocket;
