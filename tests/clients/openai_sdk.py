@@ -2,7 +2,8 @@
 
 usage: openai_sdk.py BASE_URL LIMITED_URL
 The environment has ADMIN, USER (the user ana) and WRONG as keys. The agent `main` echoes; `ill` fails, `slow` comes word by word,
-`broken` breaks off in mid-stream and then says something else. LIMITED_URL takes two requests.
+`endless` does so for ten
+seconds, `broken` breaks off in mid-stream. LIMITED_URL takes two requests.
 """
 
 import asyncio

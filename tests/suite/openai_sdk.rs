@@ -15,7 +15,6 @@ fn model() -> Model {
         "ill" | "ill once" => Act::Status(401, vec![], String::new()),
         "slow" => Act::Slowly(100, ["word ", "by ", "word ", "it ", "comes"].map(String::from).to_vec()),
         "endless" => Act::Slowly(50, vec!["on and ".into(); 200]),
-        "broken" if q.body["stream"] == true && q.number % 2 == 0 => Act::ResetMidStream,
         "broken" => Act::ResetMidStream,
         text => Act::Say(format!("echo: {text}")),
     })

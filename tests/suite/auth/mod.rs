@@ -2,6 +2,7 @@
 
 mod browser;
 mod limits;
+mod owners;
 mod webhook;
 
 use std::collections::BTreeSet;
