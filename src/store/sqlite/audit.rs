@@ -17,6 +17,8 @@ const KEEP_MIN: Duration = Duration::from_secs(7 * 24 * 3600);
 const AUDIT_KEEP: Duration = Duration::from_secs(90 * 24 * 3600);
 /// Most audit entries that are kept.
 const AUDIT_MAX: i64 = 50_000;
+/// How many days of usage are kept.
+const USAGE_DAYS: i64 = 800;
 
 /// Adds an entry.
 pub(super) fn add(sql: &Sql<'_>, entry: &AuditEntry) -> Ran<()> {
@@ -54,11 +56,15 @@ pub(super) enum Old {
     Erased,
     /// Audit entries.
     Audit,
+    /// Approvals of messages that ended: kept as long as audit entries.
+    Approvals,
+    /// Accounts of what was used.
+    Usage,
 }
 
 impl Old {
     /// All of them.
-    pub(super) const ALL: [Old; 5] = [Old::Dedup, Old::Keys, Old::Sent, Old::Erased, Old::Audit];
+    pub(super) const ALL: [Old; 7] = [Old::Dedup, Old::Keys, Old::Sent, Old::Erased, Old::Audit, Old::Approvals, Old::Usage];
 }
 
 /// Removes one step's worth. Gives how many rows went, and whether another step may find more.
@@ -78,6 +84,16 @@ pub(super) fn prune(sql: &Sql<'_>, old: Old, keep: Duration) -> Ran<(u64, bool)>
                 AND (at_ms < ?1 OR n <= (SELECT max(n) FROM audit) - ?3)",
             [before(AUDIT_KEEP.max(keep)), STEP, AUDIT_MAX],
         )?,
+        Old::Approvals => sql.exec(
+            "DELETE FROM approvals WHERE n IN (SELECT n FROM approvals ORDER BY n LIMIT ?2) AND state <> 0
+                AND (created_ms < ?1 OR n <= (SELECT max(n) FROM approvals) - ?3)
+                AND NOT EXISTS (SELECT 1 FROM inbox i CROSS JOIN work w ON w.session = i.session AND w.seq = i.seq
+                    WHERE i.seq = approvals.seq)",
+            [before(AUDIT_KEEP.max(keep)), STEP, AUDIT_MAX],
+        )?,
+        Old::Usage => {
+            sql.exec("DELETE FROM usage WHERE day = (SELECT min(day) FROM usage) AND day < ?1", [sql.today() - USAGE_DAYS])?
+        }
     };
     Ok((gone as u64, gone > 0))
 }
@@ -123,25 +139,33 @@ fn prune_sent(sql: &Sql<'_>, cutoff: i64) -> Ran<usize> {
     Ok(old.len())
 }
 
-/// Rows of erased sessions go once their outside ids did. The newest row stays: its number must not be given out twice.
+/// Rows of erased sessions go once their outside ids did, the oldest first. The newest row stays: its number must not be given
+/// out twice.
 fn prune_erased(sql: &Sql<'_>, cutoff: i64) -> Ran<usize> {
-    let session = sql.one(
-        "SELECT n FROM sessions s WHERE state = 2 AND n IN (SELECT session FROM uses)
-            AND NOT EXISTS (SELECT 1 FROM ended e WHERE e.session = s.n AND (e.ended_ms >= ?1 OR e.seq >
+    let sessions = sql.all(
+        "SELECT n FROM (SELECT n FROM sessions WHERE state = 2 AND n < (SELECT max(n) FROM sessions) ORDER BY n LIMIT ?2) s
+         WHERE NOT EXISTS (SELECT 1 FROM ended e WHERE e.session = s.n AND (e.ended_ms >= ?1 OR e.seq >
                 COALESCE((SELECT value FROM meta WHERE key = 'deduped'), 0)))
-            AND NOT EXISTS (SELECT 1 FROM ended e WHERE e.session = s.n AND e.seq = (SELECT max(seq) FROM inbox)) LIMIT 1",
-        [cutoff],
+            AND NOT EXISTS (SELECT 1 FROM ended e WHERE e.session = s.n AND e.seq = (SELECT max(seq) FROM inbox))",
+        [cutoff, STEP],
         |row| row.get::<_, i64>(0),
     )?;
-    let Some(session) = session else { return Ok(0) };
-    let old = sql.all("SELECT seq FROM ended WHERE session = ?1 LIMIT ?2", [session, STEP], |row| row.get::<_, i64>(0))?;
-    for seq in &old {
-        sql.exec("DELETE FROM inbox WHERE seq = ?1", [seq])?;
-        sql.exec("DELETE FROM ended WHERE seq = ?1", [seq])?;
-    }
-    if (old.len() as i64) < STEP {
+    let mut gone = 0;
+    for session in sessions {
+        let most = STEP - gone as i64;
+        let old = sql.all("SELECT seq FROM ended WHERE session = ?1 LIMIT ?2", [session, most], |row| row.get::<_, i64>(0))?;
+        for seq in &old {
+            sql.exec("DELETE FROM inbox WHERE seq = ?1", [seq])?;
+            sql.exec("DELETE FROM ended WHERE seq = ?1", [seq])?;
+            sql.exec("DELETE FROM approvals WHERE seq = ?1", [seq])?;
+        }
+        gone += old.len();
+        if (old.len() as i64) == most {
+            return Ok(gone); // it may have more, and the step is done
+        }
         sql.exec("DELETE FROM uses WHERE session = ?1", [session])?;
-        sql.exec("DELETE FROM sessions WHERE n = ?1 AND n < (SELECT max(n) FROM sessions)", [session])?;
+        sql.exec("DELETE FROM sessions WHERE n = ?1", [session])?;
+        gone += 1;
     }
-    Ok(old.len().max(1))
+    Ok(gone)
 }

@@ -6,11 +6,10 @@
 use rusqlite::Row;
 use rusqlite::types::Type;
 
-use crate::domain::{Accepted, InboundMessage, MessageState, NewInbound, TimelineEntry};
-use crate::store::sqlite::outbox;
-use crate::store::sqlite::sessions;
+use crate::domain::{Accepted, InboundMessage, MessageState, NewInbound, Standing, TimelineEntry};
+use crate::store::sqlite::journal::Journal;
 use crate::store::sqlite::sql::{Fault, Ran, Sql, key63, not_found};
-use crate::store::sqlite::turns::Journal;
+use crate::store::sqlite::{outbox, sessions, turns};
 use crate::store::{Listed, Page, Seen, StoreError};
 
 /// A user's `seen` row is written anew after this time even where only the time changed.
@@ -31,14 +30,23 @@ pub(super) fn accept(sql: &Sql<'_>, m: &NewInbound) -> Ran<(Accepted, i64)> {
     };
     let (session, session_id) = sessions::find_or_make(sql, m)?;
     let seq = sql.insert(
-        "INSERT INTO inbox (id, session, peer, external_id, received_ms, metadata, text) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
-        (&m.id, session, &m.peer, &m.external_id, m.received_ms, m.metadata.as_ref().map(ToString::to_string), &m.text),
+        "INSERT INTO inbox (id, session, peer, external_id, received_ms, metadata, text, standing)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
+        (
+            &m.id,
+            session,
+            &m.peer,
+            &m.external_id,
+            m.received_ms,
+            m.metadata.as_ref().map(ToString::to_string),
+            &m.text,
+            Standing::ALL.iter().position(|s| *s == m.standing).unwrap_or(0) as i64,
+        ),
     )?;
     if let Some(hash) = free {
         sql.insert("INSERT OR REPLACE INTO dedup (hash, seq) VALUES (?1, ?2)", (hash, seq))?;
     }
-    sql.exec("INSERT INTO work VALUES (?1, ?2, 0, 0, 0, 0, 0, '')", (session, seq))?;
-    sql.count(|depths| depths.queued += 1);
+    turns::put_to_work(sql, session, seq, 0, &Journal::default(), m.urgent)?;
     let seen = (&m.channel, &m.peer, &m.conversation, m.received_ms);
     see(sql, &m.user_id, seen.0, seen.1, seen.2.as_deref(), seen.3)?;
     Ok((Accepted { id: m.id.clone(), session_id, duplicate: false }, session))

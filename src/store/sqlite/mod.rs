@@ -4,13 +4,18 @@
 //! or fails with a sentence for the person who has to act; see `writer` for what a write promises.
 //!
 //! `place` (files, lock) → `schema` (tables) → `recover` (what the last process left) → `writer` + `command` (group commit),
-//! `readers`; `ready` and `shared` (what is next, in memory); `inbox`, `turns`, `sessions`, `outbox`, `delivering`, `audit`
-//! (what is done).
+//! `readers`; `ready`, `dues`, `shared` and `settle` (what is next, in memory); `inbox`, `turns`, `journal`, `approvals`, `sessions`,
+//! `notes` and `words`, `usage`, `outbox`, `delivering`, `audit` (what is done); `claims` and `store` (the boundary).
 
+mod approvals;
 mod audit;
+mod claims;
 mod command;
 mod delivering;
+mod dues;
 mod inbox;
+mod journal;
+mod notes;
 mod outbox;
 mod place;
 mod readers;
@@ -18,12 +23,15 @@ mod ready;
 mod recover;
 mod schema;
 mod sessions;
+mod settle;
 mod shared;
 mod sql;
 mod store;
 #[cfg(test)]
 mod tests;
 mod turns;
+mod usage;
+mod words;
 mod writer;
 
 use std::path::{Path, PathBuf};

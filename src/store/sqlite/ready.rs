@@ -142,10 +142,22 @@ impl<T: Clone> Ready<T> {
         self.held.insert(id.to_string(), key);
     }
 
-    /// Ends what [`Ready::hold`] noted, and settles its key.
-    pub(super) fn settle_held(&mut self, id: &str, next: Next) {
-        if let Some(key) = self.held.remove(id) {
+    /// Ends what [`Ready::hold`] noted, and settles its key; false where nothing of that id was in hand.
+    pub(super) fn settle_held(&mut self, id: &str, next: Next) -> bool {
+        let held = self.held.remove(id);
+        if let Some(key) = held {
             self.settle(key, next);
+        }
+        held.is_some()
+    }
+
+    /// Takes note of what a key has to do that may not be in hand. What is in hand stays so: who has it will settle it.
+    pub(super) fn learn(&mut self, key: i64, about: T, next: Next) {
+        if next == Next::Nothing {
+            return; // a key without work is found out when it is taken
+        }
+        if !self.place(key, about, next) && next == Next::Now {
+            self.wake(key);
         }
     }
 

@@ -2,7 +2,7 @@
 //!
 //! Invariant: a turn that was running is queued again at its place; it is set aside only where its own strikes explain the
 //! deaths of the process better than an outside killer does. A delivery between the send and the record is sent again where
-//! that is harmless, else kept as `unknown`. All in one transaction. Fails like any write.
+//! that is harmless, else kept as `unknown`. What waits for a decision goes on waiting. All in one transaction. Fails like any write.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,11 +12,13 @@ use rusqlite::Connection;
 use crate::base::clock::Clock;
 use crate::domain::{MessageState, StepKind};
 use crate::store::Recovery;
+use crate::store::sqlite::approvals;
+use crate::store::sqlite::journal::Journal;
 use crate::store::sqlite::outbox::{self, HANDOFF_WORKER, SENDING};
 use crate::store::sqlite::ready::{Next, Ready};
 use crate::store::sqlite::shared::Shared;
 use crate::store::sqlite::sql::{Deltas, Ran, Sql};
-use crate::store::sqlite::turns::{self, Journal, QUEUED, RUNNING};
+use crate::store::sqlite::turns::{self, Ending, QUEUED, RUNNING};
 
 /// Strikes from which a message may be set aside.
 const STRIKES_MAX: i64 = 3;
@@ -67,11 +69,11 @@ fn put_back_turns(sql: &Sql<'_>, recovery: &mut Recovery) -> Ran<()> {
         let missed = (deaths - strikes).max(0);
         if strikes >= STRIKES_MAX && strikes > missed {
             let error = format!("its turn ended the process {strikes} times");
-            turns::end(sql, session, seq, MessageState::Failed, &error)?;
+            turns::end(sql, session, seq, Ending::without(MessageState::Failed, &error, &[]))?;
             recovery.set_aside += 1;
             continue;
         }
-        journal.add(StepKind::Interrupted, sql.now_ms(), "the process ended");
+        journal.note(StepKind::Interrupted, sql.now_ms(), "the process ended");
         sql.exec(
             "UPDATE work SET state = ?3, strikes = ?4, journal = ?5 WHERE session = ?1 AND seq = ?2",
             (session, seq, QUEUED, strikes, journal.text()),
@@ -109,12 +111,16 @@ pub(super) fn mark_closed(conn: &Connection) -> Ran<()> {
 pub(super) fn fill(conn: &Connection, shared: &Shared) -> Ran<()> {
     let sql = Sql::new(conn, &shared.clock);
     let count = |statement: &str| Ran::Ok(sql.one(statement, [], |row| row.get(0))?.unwrap_or(0i64));
+    let waiting = count("SELECT count(*) FROM work WHERE state = 2")?;
     shared.add(Deltas {
-        queued: count("SELECT count(*) FROM work")?,
+        queued: count("SELECT count(*) FROM work")? - waiting,
         running: 0,
+        waiting,
+        urgent: count("SELECT count(*) FROM work INDEXED BY work_urgent WHERE urgent = 1 AND state = 0")?,
         pending: count("SELECT count(*) FROM pending WHERE handoff = 0")?,
         unacknowledged: count("SELECT count(*) FROM pending WHERE handoff = 1")?,
     });
+    approvals::dues(&sql)?.into_iter().for_each(|due| shared.approvals().put(due, &shared.clock));
     let look = Look { now: shared.clock.mono(), wall_ms: sql.now_ms(), put_off_max: PUT_OFF_MAX };
     let asked = shared.turns().refill_from(look.now);
     if let Some((from, most)) = asked {
@@ -168,10 +174,12 @@ pub(super) fn take_in<T: Clone>(ready: &mut Ready<T>, found: Found<T>) {
     ready.refill(found.from, found.keys, found.last, found.whole);
 }
 
-/// Sessions with queued messages, beyond `from`, at most `most`.
+/// Sessions whose oldest message is queued, beyond `from`, at most `most`: one whose head runs or waits has nothing to be taken,
+/// whatever is queued behind it, and would be looked at again and again.
 pub(super) fn waiting_sessions(sql: &Sql<'_>, look: Look, from: i64, most: usize) -> Ran<Found<()>> {
     let rows = sql.all(
-        "SELECT session, min(seq), not_before_ms FROM work WHERE session > ?1 GROUP BY session LIMIT ?2",
+        "SELECT session, min(seq), not_before_ms, state AS head FROM work
+         WHERE session > ?1 AND NOT (urgent = 1 AND state = 1) GROUP BY session HAVING head = 0 LIMIT ?2",
         (from, most as i64),
         |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?, ())),
     )?;

@@ -6,7 +6,7 @@
 //! What shapes the tables is bytes written per message. Texts are written once and stand apart from what changes: `inbox` and
 //! `outbox` are only added to, `work` and `pending` hold the little that changes and only while it does, `ended`, `sent` and
 //! `dead` say how it ended. A transcript is `inbox` joined with `ended`. A delivery whose text is its message's reply has none of
-//! its own.
+//! its own. Tokens go to rows that a turn's end writes anyway; what they add up to by day costs one row a turn.
 
 use std::path::Path;
 
@@ -24,7 +24,7 @@ const PAGE_BYTES: i64 = 512;
 pub(super) const CHECKPOINT_FRAMES: i64 = 6_000;
 
 /// All migrations; the first brings an empty file to version 1.
-pub(super) const MIGRATIONS: &[&str] = &[V1];
+pub(super) const MIGRATIONS: &[&str] = &[V1, V2];
 
 const V1: &str = "
     CREATE TABLE meta (key TEXT PRIMARY KEY, value) WITHOUT ROWID;
@@ -77,6 +77,45 @@ const V1: &str = "
         detail TEXT NOT NULL);
 ";
 
+/// Tools, approvals, memory, usage. A message of before has no standing, and no message of before is urgent. The order of the
+/// words of `usage` is the order in which it is asked: a day's tokens of an agent, of all or of one user.
+///
+/// The index of `notes` has no text of its own (`content=''`): it is fed with `words::indexed`, and a row leaves it by being
+/// told the same words again. Marks belong to words (`M*`), or scripts that write vowels with them fall apart.
+const V2: &str = "
+    ALTER TABLE inbox ADD COLUMN standing INTEGER NOT NULL DEFAULT 0;
+    ALTER TABLE work ADD COLUMN urgent INTEGER NOT NULL DEFAULT 0;
+    CREATE INDEX work_urgent ON work (seq) WHERE urgent = 1 AND state = 0;
+    ALTER TABLE sessions ADD COLUMN model TEXT;
+    ALTER TABLE uses ADD COLUMN tokens_in INTEGER NOT NULL DEFAULT 0;
+    ALTER TABLE uses ADD COLUMN tokens_out INTEGER NOT NULL DEFAULT 0;
+
+    CREATE TABLE approvals (n INTEGER PRIMARY KEY, id TEXT NOT NULL, seq INTEGER NOT NULL,
+        state INTEGER NOT NULL, -- 0 pending, 1 allowed, 2 denied, 3 expired, 4 cancelled
+        call_id TEXT NOT NULL, tool TEXT NOT NULL, digest TEXT NOT NULL, created_ms INTEGER NOT NULL, expires_ms INTEGER NOT NULL,
+        decided_by TEXT, decided_ms INTEGER, question TEXT NOT NULL, arguments TEXT NOT NULL);
+    CREATE UNIQUE INDEX approvals_id ON approvals (id);
+    CREATE UNIQUE INDEX approvals_call ON approvals (seq, call_id);
+    CREATE INDEX approvals_pending ON approvals (seq) WHERE state = 0;
+    CREATE TABLE rules (n INTEGER PRIMARY KEY, id TEXT NOT NULL, tool TEXT NOT NULL, agent TEXT NOT NULL, channel TEXT NOT NULL,
+        user_id TEXT NOT NULL, digest TEXT NOT NULL, created_ms INTEGER NOT NULL, made_by TEXT NOT NULL, arguments TEXT NOT NULL);
+    CREATE UNIQUE INDEX rules_id ON rules (id);
+    CREATE UNIQUE INDEX rules_call ON rules (digest, tool, agent, channel, user_id);
+
+    CREATE TABLE notes (n INTEGER PRIMARY KEY, id TEXT NOT NULL, user_id TEXT NOT NULL, agent TEXT NOT NULL,
+        created_ms INTEGER NOT NULL, updated_ms INTEGER NOT NULL, text TEXT NOT NULL);
+    CREATE UNIQUE INDEX notes_id ON notes (id);
+    CREATE INDEX notes_user ON notes (user_id, agent);
+    CREATE VIRTUAL TABLE words USING fts5 (owner, text, content = '',
+        tokenize = \"porter unicode61 remove_diacritics 2 categories 'L* N* M* Co'\");
+    INSERT INTO words (words, rank) VALUES ('secure-delete', 1);
+
+    CREATE TABLE summaries (session INTEGER PRIMARY KEY, until INTEGER NOT NULL, text TEXT NOT NULL);
+    CREATE TABLE usage (day INTEGER NOT NULL, agent TEXT NOT NULL, user_id TEXT NOT NULL, provider TEXT NOT NULL,
+        tokens_in INTEGER NOT NULL, tokens_out INTEGER NOT NULL, calls INTEGER NOT NULL,
+        PRIMARY KEY (day, agent, user_id, provider)) WITHOUT ROWID;
+";
+
 /// Opens the one connection that writes. The file exists (see `place`). Its writes do not wait for the disk until
 /// [`set_durable`] is called.
 pub(super) fn open_writer(path: &Path) -> Ran<Connection> {
@@ -84,11 +123,12 @@ pub(super) fn open_writer(path: &Path) -> Ran<Connection> {
     conn.set_prepared_statement_cache_capacity(64);
     stable_plans(&conn)?;
     recognize(&conn, MIGRATIONS.len())?; // before anything is written to it
-    // The pages' size counts for a new file alone. The log is carried over by the writer, after it has answered; SQLite's own
+    // The pages' size counts for a new file alone. Freed pages are overwritten, or what is erased would live on in those that
+    // its row had left before (a turn's details, a part of the index); that costs half a percent of what is written. The log is carried over by the writer, after it has answered; SQLite's own
     // checkpoint inside a commit is only the net under that.
     conn.execute_batch(&format!(
         "PRAGMA busy_timeout = 5000; PRAGMA page_size = {PAGE_BYTES}; PRAGMA synchronous = OFF; PRAGMA cache_size = -256;
-         PRAGMA temp_store = MEMORY; PRAGMA secure_delete = FAST; PRAGMA mmap_size = 0; PRAGMA cell_size_check = ON;
+         PRAGMA temp_store = MEMORY; PRAGMA secure_delete = ON; PRAGMA mmap_size = 0; PRAGMA cell_size_check = ON;
          PRAGMA wal_autocheckpoint = {}; PRAGMA journal_size_limit = {};",
         CHECKPOINT_FRAMES * 4,
         CHECKPOINT_FRAMES * (PAGE_BYTES + 24),

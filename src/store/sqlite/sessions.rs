@@ -2,16 +2,16 @@
 //!
 //! Invariant: a session is found by agent, channel, conversation and user as long as it is in use; one that ended or was erased
 //! is never found again. A transcript is what its answered messages said, in the order in which they were answered. Erasing
-//! leaves the rows that deduplication needs, without texts.
+//! leaves the rows that deduplication needs, without texts; what was used is kept.
 
 use rusqlite::Row;
 
 use crate::base::ids::new_id;
-use crate::domain::{Entry, MessageState, NewInbound, Said, SessionInfo};
+use crate::domain::{Entry, MessageState, NewInbound, Said, SessionInfo, Summary};
 use crate::store::sqlite::inbox::{bad_cursor, listed, page_of, state_number};
-use crate::store::sqlite::outbox;
 use crate::store::sqlite::sql::{Ran, Sql, not_found};
-use crate::store::sqlite::turns;
+use crate::store::sqlite::turns::{self, Ending};
+use crate::store::sqlite::{approvals, notes, outbox};
 use crate::store::{Listed, Page};
 
 /// A session's state in the table.
@@ -38,28 +38,65 @@ pub(super) fn find_or_make(sql: &Sql<'_>, m: &NewInbound) -> Ran<(i64, String)> 
         "INSERT INTO sessions (id, user_id, channel, conversation, agent, created_ms, state) VALUES (?1, ?2, ?3, ?4, ?5, ?6, 0)",
         (&id, &m.user_id, &m.channel, conversation, &m.agent, now),
     )?;
-    sql.exec("INSERT INTO uses VALUES (?1, ?2, 0)", (n, now))?;
+    sql.exec("INSERT INTO uses (session, updated_ms, turns) VALUES (?1, ?2, 0)", (n, now))?;
     Ok((n, id))
 }
 
 /// The latest entries of a transcript, oldest first.
 pub(super) fn history(sql: &Sql<'_>, session_id: &str, limit: usize) -> Ran<Vec<Entry>> {
-    match sql.one("SELECT n, state FROM sessions WHERE id = ?1", [session_id], |row| Ok((row.get(0)?, row.get(1)?)))? {
-        None => not_found(),
-        Some((_, ERASED)) => Ok(Vec::new()),
-        Some((n, _)) => transcript(sql, n, limit),
+    match find(sql, session_id)? {
+        (_, ERASED) => Ok(Vec::new()),
+        (n, _) => transcript(sql, n, limit),
     }
+}
+
+/// A session's number and state.
+fn find(sql: &Sql<'_>, session_id: &str) -> Ran<(i64, i64)> {
+    match sql.one("SELECT n, state FROM sessions WHERE id = ?1", [session_id], |row| Ok((row.get(0)?, row.get(1)?)))? {
+        Some(found) => Ok(found),
+        None => not_found(),
+    }
+}
+
+/// One that is not erased.
+fn find_kept(sql: &Sql<'_>, session_id: &str) -> Ran<i64> {
+    match find(sql, session_id)? {
+        (_, ERASED) => not_found(),
+        (n, _) => Ok(n),
+    }
+}
+
+/// What its older turns came to.
+pub(super) fn summary(sql: &Sql<'_>, session_id: &str) -> Ran<Option<Summary>> {
+    let (n, _) = find(sql, session_id)?;
+    sql.one("SELECT text, until FROM summaries WHERE session = ?1", [n], |row| {
+        Ok(Summary { text: row.get(0)?, until: row.get::<_, i64>(1)? as u64 })
+    })
+}
+
+/// Puts that.
+pub(super) fn set_summary(sql: &Sql<'_>, session_id: &str, summary: &Summary) -> Ran<()> {
+    let n = find_kept(sql, session_id)?;
+    let until = i64::try_from(summary.until).unwrap_or(i64::MAX);
+    sql.exec("INSERT OR REPLACE INTO summaries (session, until, text) VALUES (?1, ?2, ?3)", (n, until, &summary.text)).map(drop)
+}
+
+/// Switches a session to another model, or back.
+pub(super) fn set_model(sql: &Sql<'_>, session_id: &str, model: Option<&str>) -> Ran<()> {
+    let n = find_kept(sql, session_id)?;
+    sql.exec("UPDATE sessions SET model = ?2 WHERE n = ?1", (n, model)).map(drop)
 }
 
 fn transcript(sql: &Sql<'_>, session: i64, limit: usize) -> Ran<Vec<Entry>> {
     let limit = limit.min(10_000);
     let turns = sql.all(
-        "SELECT i.id, i.received_ms, i.text, e.ended_ms, e.text FROM ended e CROSS JOIN inbox i ON i.seq = e.seq
+        "SELECT i.id, i.received_ms, i.text, e.ended_ms, e.text, e.turn FROM ended e CROSS JOIN inbox i ON i.seq = e.seq
          WHERE e.session = ?1 AND e.turn IS NOT NULL ORDER BY e.turn DESC LIMIT ?2",
         (session, limit.div_ceil(2) as i64),
         |row| {
             let id: String = row.get(0)?;
-            let entry = |role, text, at_ms| Entry { role, text, at_ms, message_id: Some(id.clone()), turn: 0 };
+            let turn = row.get::<_, i64>(5)? as u64;
+            let entry = |role, text, at_ms| Entry { role, text, at_ms, message_id: Some(id.clone()), turn };
             Ok([entry(Said::User, row.get(2)?, row.get(1)?), entry(Said::Assistant, row.get(4)?, row.get(3)?)])
         },
     )?;
@@ -68,7 +105,8 @@ fn transcript(sql: &Sql<'_>, session: i64, limit: usize) -> Ran<Vec<Entry>> {
     Ok(entries)
 }
 
-const COLUMNS: &str = "s.n, s.id, s.user_id, s.channel, s.conversation, s.agent, s.created_ms, u.updated_ms, u.turns";
+const COLUMNS: &str = "s.n, s.id, s.user_id, s.channel, s.conversation, s.agent, s.created_ms, u.updated_ms, u.turns,
+    u.tokens_in, u.tokens_out, s.model";
 
 fn read(row: &Row<'_>) -> rusqlite::Result<(i64, SessionInfo)> {
     let info = SessionInfo {
@@ -80,9 +118,9 @@ fn read(row: &Row<'_>) -> rusqlite::Result<(i64, SessionInfo)> {
         created_ms: row.get(6)?,
         updated_ms: row.get(7)?,
         turns: row.get::<_, u32>(8)?.into(),
-        tokens_in: 0,
-        tokens_out: 0,
-        model: None,
+        tokens_in: row.get::<_, i64>(9)? as u64,
+        tokens_out: row.get::<_, i64>(10)? as u64,
+        model: row.get(11)?,
         transcript: Vec::new(),
     };
     Ok((row.get(0)?, info))
@@ -125,26 +163,37 @@ pub(super) struct Erased {
     pub(super) targets: Vec<i64>,
 }
 
-/// Erases a user's sessions, messages' texts and deliveries.
+/// Erases a user's sessions, messages' texts, deliveries, notes and learned rules.
 pub(super) fn erase_user(sql: &Sql<'_>, user_id: &str) -> Ran<Erased> {
-    sql.erase_freed()?;
+    sql.erase_log();
     let sessions = sql.all("SELECT n FROM sessions WHERE user_id = ?1 AND state < 2", [user_id], |row| row.get(0))?;
     let mut targets = Vec::new();
     for &n in &sessions {
-        sql.exec("UPDATE sessions SET state = ?2 WHERE n = ?1", [n, ERASED])?;
-        for seq in sql.all("SELECT seq FROM work WHERE session = ?1", [n], |row| row.get(0))? {
-            turns::end(sql, n, seq, MessageState::Cancelled, "")?;
-        }
-        for seq in sql.all("SELECT seq FROM ended WHERE session = ?1", [n], |row| row.get::<_, i64>(0))? {
-            sql.exec("UPDATE inbox SET text = '', metadata = NULL WHERE seq = ?1", [seq])?;
-            targets.extend(outbox::erase(sql, "reply_to = ?1", seq)?);
-        }
-        // A failed message must not come back to life without its text.
-        sql.exec(
-            "UPDATE ended SET text = '', journal = '', state = CASE state WHEN ?2 THEN ?3 ELSE state END WHERE session = ?1",
-            [n, state_number(MessageState::Failed), state_number(MessageState::Cancelled)],
-        )?;
+        erase(sql, n, &mut targets)?;
     }
     targets.extend(outbox::erase(sql, "user_id = ?1 AND reply_to IS NULL", user_id)?);
+    notes::erase_user(sql, user_id)?;
+    approvals::erase_rules(sql, user_id)?;
     Ok(Erased { sessions, targets })
+}
+
+/// Erases a session; what of it was not answered is cancelled. Adds the targets whose heads may be gone to `targets`.
+pub(super) fn erase(sql: &Sql<'_>, n: i64, targets: &mut Vec<i64>) -> Ran<()> {
+    sql.exec("UPDATE sessions SET state = ?2, model = NULL WHERE n = ?1", [n, ERASED])?;
+    sql.exec("DELETE FROM summaries WHERE session = ?1", [n])?;
+    for seq in sql.all("SELECT seq FROM work WHERE session = ?1", [n], |row| row.get(0))? {
+        turns::end(sql, n, seq, Ending::without(MessageState::Cancelled, "", &[]))?;
+    }
+    for seq in sql.all("SELECT seq FROM ended WHERE session = ?1", [n], |row| row.get::<_, i64>(0))? {
+        sql.exec("UPDATE inbox SET text = '', metadata = NULL WHERE seq = ?1", [seq])?;
+        sql.exec("DELETE FROM steps WHERE seq = ?1", [seq])?;
+        approvals::erase(sql, seq)?;
+        targets.extend(outbox::erase(sql, "reply_to = ?1", seq)?);
+    }
+    // A failed message must not come back to life without its text.
+    sql.exec(
+        "UPDATE ended SET text = '', journal = '', state = CASE state WHEN ?2 THEN ?3 ELSE state END WHERE session = ?1",
+        [n, state_number(MessageState::Failed), state_number(MessageState::Cancelled)],
+    )?;
+    Ok(())
 }

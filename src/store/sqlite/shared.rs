@@ -11,6 +11,7 @@ use std::thread::ThreadId;
 use crate::base::clock::Clock;
 use crate::base::threads::Threads;
 use crate::store::sqlite::command::Command;
+use crate::store::sqlite::dues::Dues;
 use crate::store::sqlite::ready::{KEYS_MAX, Ready};
 use crate::store::sqlite::sql::Deltas;
 use crate::store::{Depths, Result, StoreError};
@@ -36,6 +37,7 @@ pub(super) struct Shared {
     pub(super) threads: Threads,
     turns: Mutex<Ready<()>>,
     deliveries: Mutex<Ready<Arc<str>>>,
+    approvals: Mutex<Dues>,
     counts: Mutex<Deltas>,
     trouble: Mutex<Option<String>>,
     extra: Mutex<VecDeque<Command>>,
@@ -55,6 +57,7 @@ impl Shared {
             threads: threads.clone(),
             turns: Mutex::new(Ready::new(KEYS_MAX)),
             deliveries: Mutex::new(Ready::new(KEYS_MAX)),
+            approvals: Mutex::default(),
             counts: Mutex::default(),
             trouble: Mutex::default(),
             extra: Mutex::default(),
@@ -76,6 +79,16 @@ impl Shared {
         locked(&self.deliveries)
     }
 
+    /// When pending approvals expire.
+    pub(super) fn approvals(&self) -> MutexGuard<'_, Dues> {
+        locked(&self.approvals)
+    }
+
+    /// Whether an urgent message is queued.
+    pub(super) fn has_urgent(&self) -> bool {
+        locked(&self.counts).urgent > 0
+    }
+
     /// Adds what a commit changed.
     pub(super) fn add(&self, deltas: Deltas) {
         *locked(&self.counts) += deltas;
@@ -84,9 +97,14 @@ impl Shared {
     /// The counts.
     pub(super) fn depths(&self) -> Depths {
         let counts = *locked(&self.counts);
-        let [queued, running, pending, unacknowledged] =
-            [counts.queued, counts.running, counts.pending, counts.unacknowledged].map(|n| n.max(0) as u64);
-        Depths { queued, running, waiting_approval: 0, pending, unacknowledged }
+        let count = |n: i64| n.max(0) as u64;
+        Depths {
+            queued: count(counts.queued),
+            running: count(counts.running),
+            waiting_approval: count(counts.waiting),
+            pending: count(counts.pending),
+            unacknowledged: count(counts.unacknowledged),
+        }
     }
 
     /// Counts a commit.

@@ -110,6 +110,9 @@ pub(super) fn sentence(e: &rusqlite::Error) -> String {
 pub(super) struct Deltas {
     pub(super) queued: i64,
     pub(super) running: i64,
+    pub(super) waiting: i64,
+    /// Of the queued ones, those that are urgent.
+    pub(super) urgent: i64,
     pub(super) pending: i64,
     pub(super) unacknowledged: i64,
 }
@@ -118,6 +121,8 @@ impl AddAssign for Deltas {
     fn add_assign(&mut self, other: Self) {
         self.queued += other.queued;
         self.running += other.running;
+        self.waiting += other.waiting;
+        self.urgent += other.urgent;
         self.pending += other.pending;
         self.unacknowledged += other.unacknowledged;
     }
@@ -167,6 +172,16 @@ impl<'c> Sql<'c> {
         self.clock.unix_ms()
     }
 
+    /// The day by the wall clock in UTC: days since 1970.
+    pub(super) fn today(&self) -> i64 {
+        self.now_ms().div_euclid(24 * 3_600_000)
+    }
+
+    /// Both clocks.
+    pub(super) fn clock(&self) -> &Clock {
+        self.clock
+    }
+
     /// Changes counts, once this command is committed.
     pub(super) fn count(&self, change: impl FnOnce(&mut Deltas)) {
         let mut deltas = self.deltas.get();
@@ -179,10 +194,9 @@ impl<'c> Sql<'c> {
         self.deltas.take()
     }
 
-    /// Lets freed bytes be overwritten from here on, and asks that the log is emptied after the commit: texts were erased.
-    pub(super) fn erase_freed(&self) -> Ran<()> {
+    /// Asks that the log is emptied after the commit: texts were erased, and it still holds them.
+    pub(super) fn erase_log(&self) {
         self.erased.set(true);
-        Ok(self.conn.execute_batch("PRAGMA secure_delete = ON")?)
     }
 
     /// Whether a command erased texts.

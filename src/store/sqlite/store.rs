@@ -3,7 +3,6 @@
 //! Invariant: the indexes and counts change on the writer's thread, after the commit. A key in hand is let go by whatever ends
 //! its turn or its try; where the disk fails it stays in hand, since the worker tries again.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use crossbeam_channel::TrySendError;
@@ -12,24 +11,24 @@ use crate::domain::{
     Accepted, Approval, ApprovalState, Attempt, Claim, Decision, Delivery, DeliveryState, Entry, FinishedTurn, InboundMessage,
     LearnedRule, MessageState, NewInbound, NewOutbound, Note, SessionInfo, Spent, Step, Summary, Usage,
 };
+use crate::store::sqlite::approvals::Settled;
 use crate::store::sqlite::audit::Old;
 use crate::store::sqlite::command::Command;
 use crate::store::sqlite::outbox::Put;
 use crate::store::sqlite::ready::Next;
-use crate::store::sqlite::recover::{self, Look};
+use crate::store::sqlite::recover::Look;
+use crate::store::sqlite::settle::{self, let_go};
 use crate::store::sqlite::shared::Shared;
-use crate::store::sqlite::sql::{Ran, Sql};
-use crate::store::sqlite::turns::{self, Back, Finished};
+use crate::store::sqlite::sql::Sql;
+use crate::store::sqlite::turns::{self, Back, Finished, Left};
 use crate::store::sqlite::writer::Item;
-use crate::store::sqlite::{SqliteStore, audit, delivering, inbox, outbox, sessions};
+use crate::store::sqlite::{SqliteStore, approvals, audit, delivering, inbox, notes, outbox, sessions, usage};
 use crate::store::{AuditEntry, Depths, Done, Listed, Page, Recovery, Result, Seen, Store, StoreError};
-
-fn unbuilt<T>() -> Result<T> {
-    Err(StoreError::Unavailable("not built yet".into()))
-}
 
 const SOFT: bool = true;
 const DURABLE: bool = false;
+/// Most approvals that expire in one transaction.
+const EXPIRED_MAX: usize = 256;
 
 impl Store for SqliteStore {
     fn recovery(&self) -> Recovery {
@@ -59,23 +58,7 @@ impl Store for SqliteStore {
     }
 
     fn claim_turn(&self) -> Result<Option<Claim>> {
-        self.refill_turns()?;
-        loop {
-            let Some((session, ())) = self.shared.turns().pick(self.shared.clock.mono()) else { return Ok(None) };
-            let after = move |shared: &Shared, outcome: &Result<Option<Claim>>| match outcome {
-                Ok(Some(claim)) => shared.turns().hold(&claim.message_id, session),
-                Ok(None) => shared.turns().settle(session, Next::Nothing),
-                Err(_) => shared.turns().settle(session, Next::Now),
-            };
-            let orphaned = |shared: &Arc<Shared>, claim: Option<Claim>| {
-                let Some(claim) = claim else { return };
-                let (id, settled) = (claim.message_id.clone(), claim.message_id);
-                undo(shared, move |sql| turns::unclaim(sql, &id), move |shared| shared.turns().settle_held(&settled, Next::Now));
-            };
-            if let Some(claim) = self.ask(SOFT, move |sql| turns::claim(sql, session), after, orphaned)? {
-                return Ok(Some(claim));
-            }
-        }
+        self.take_turn()
     }
 
     fn next_turn_due(&self) -> Option<Duration> {
@@ -90,112 +73,132 @@ impl Store for SqliteStore {
     fn defer_turn(&self, message_id: &str, pause: Duration, reason: &str) -> Result<()> {
         let (id, reason, due) = (message_id.to_string(), reason.to_string(), self.shared.clock.mono() + pause);
         let work = move |sql: &Sql<'_>| turns::put_back(sql, &id, Back::Deferred { pause, reason: &reason });
-        self.ask(SOFT, work, let_go(message_id, move |()| Next::At(due)), |_, ()| {})
+        let after = let_go(message_id, Some(Next::At(due)), |left: &Left| *left);
+        self.ask(SOFT, work, after, |_, _| {}).map(drop)
     }
 
     fn release_turn(&self, message_id: &str) -> Result<()> {
         let id = message_id.to_string();
         let work = move |sql: &Sql<'_>| turns::put_back(sql, &id, Back::Released { step: "the gateway drained" });
-        self.ask(SOFT, work, let_go(message_id, |()| Next::Now), |_, ()| {})
+        self.ask(SOFT, work, let_go(message_id, None, |left: &Left| *left), |_, _| {}).map(drop)
     }
 
     fn finish_turn(&self, turn: FinishedTurn) -> Result<Vec<Delivery>> {
-        let after = let_go(&turn.message_id, finished_next);
-        self.ask(DURABLE, move |sql| turns::finish(sql, &turn), offering(after), |_, _| {}).map(Finished::deliveries)
+        let after = settle::finished(&turn.message_id);
+        self.ask(DURABLE, move |sql| turns::finish(sql, &turn), after, |_, _| {}).map(Finished::deliveries)
     }
 
-    fn cancel_turn(&self, _: &str, _: &str, _: Vec<Spent>) -> Result<()> {
-        unbuilt()
+    fn cancel_turn(&self, message_id: &str, reason: &str, spent: Vec<Spent>) -> Result<()> {
+        let (id, reason) = (message_id.to_string(), reason.to_string());
+        let work = move |sql: &Sql<'_>| turns::cancel(sql, &id, &reason, &spent);
+        self.ask(DURABLE, work, let_go(message_id, None, |left: &Left| *left), |_, _| {}).map(drop)
     }
 
-    fn cancel_waiting(&self, _: &str, _: &str, _: &str) -> Result<Vec<String>> {
-        unbuilt()
+    fn cancel_waiting(&self, session_id: &str, message_id: &str, reason: &str) -> Result<Vec<String>> {
+        let (session, id, reason) = (session_id.to_string(), message_id.to_string(), reason.to_string());
+        let after = |shared: &Shared, outcome: &Result<(Vec<String>, Left)>| {
+            if let Ok((_, left)) = outcome {
+                settle::learn(shared, *left);
+            }
+        };
+        let work = move |sql: &Sql<'_>| turns::cancel_waiting(sql, &session, &id, &reason);
+        self.ask(DURABLE, work, after, |_, _| {}).map(|(ids, _)| ids)
     }
 
     fn claim_urgent(&self) -> Result<Option<Claim>> {
-        unbuilt()
+        self.take_urgent()
     }
 
-    fn park_turn(&self, _: &str, _: Vec<Approval>, _: Step) -> Result<()> {
-        unbuilt()
+    fn park_turn(&self, message_id: &str, approvals: Vec<Approval>, step: Step) -> Result<()> {
+        let id = message_id.to_string();
+        let work = move |sql: &Sql<'_>| approvals::park(sql, &id, &approvals, &step);
+        self.ask(DURABLE, work, settle::parked(message_id), |_, _| {}).map(drop)
     }
 
-    fn decide_approval(&self, _: &str, _: Decision, _: &str) -> Result<Approval> {
-        unbuilt()
+    fn decide_approval(&self, id: &str, decision: Decision, by: &str) -> Result<Approval> {
+        let (id, by) = (id.to_string(), by.to_string());
+        let after = |shared: &Shared, outcome: &Result<Settled>| outcome.iter().for_each(|one| settle::settled(shared, one));
+        let work = move |sql: &Sql<'_>| approvals::decide(sql, &id, decision, &by);
+        self.ask(DURABLE, work, after, |_, _| {}).map(|settled| settled.approval)
     }
 
     fn expire_approvals(&self) -> Result<Vec<Approval>> {
-        unbuilt()
+        self.expire()
     }
 
     fn next_approval_due(&self) -> Option<Duration> {
-        None
+        self.shared.approvals().due_in(&self.shared.clock)
     }
 
-    fn approval(&self, _: &str) -> Result<Approval> {
-        unbuilt()
+    fn approval(&self, id: &str) -> Result<Approval> {
+        self.read(|sql| approvals::approval(sql, id))
     }
 
-    fn approvals(&self, _: Option<ApprovalState>, _: Page) -> Result<Listed<Approval>> {
-        unbuilt()
+    fn approvals(&self, state: Option<ApprovalState>, page: Page) -> Result<Listed<Approval>> {
+        self.read(|sql| approvals::approvals(sql, state, &page))
     }
 
     fn learned_rules(&self) -> Result<Vec<LearnedRule>> {
-        unbuilt()
+        self.read(approvals::rules)
     }
 
-    fn forget_rule(&self, _: &str) -> Result<()> {
-        unbuilt()
+    fn forget_rule(&self, id: &str) -> Result<()> {
+        let id = id.to_string();
+        self.write(DURABLE, move |sql| approvals::forget_rule(sql, &id))
     }
 
-    fn add_note(&self, _: Note) -> Result<()> {
-        unbuilt()
+    fn add_note(&self, note: Note) -> Result<()> {
+        self.write(DURABLE, move |sql| notes::add(sql, &note))
     }
 
-    fn change_note(&self, _: &str, _: &str) -> Result<Note> {
-        unbuilt()
+    fn change_note(&self, id: &str, text: &str) -> Result<Note> {
+        let (id, text) = (id.to_string(), text.to_string());
+        self.write(DURABLE, move |sql| notes::change(sql, &id, &text))
     }
 
-    fn forget_note(&self, _: &str) -> Result<()> {
-        unbuilt()
+    fn forget_note(&self, id: &str) -> Result<()> {
+        let id = id.to_string();
+        self.write(DURABLE, move |sql| notes::forget(sql, &id))
     }
 
-    fn note(&self, _: &str) -> Result<Note> {
-        unbuilt()
+    fn note(&self, id: &str) -> Result<Note> {
+        self.read(|sql| notes::note(sql, id))
     }
 
-    fn notes(&self, _: &str, _: Option<&str>, _: Page) -> Result<Listed<Note>> {
-        unbuilt()
+    fn notes(&self, user_id: &str, agent: Option<&str>, page: Page) -> Result<Listed<Note>> {
+        self.read(|sql| notes::notes(sql, user_id, agent, &page))
     }
 
-    fn search_notes(&self, _: &str, _: &str, _: &str, _: usize) -> Result<Vec<Note>> {
-        unbuilt()
+    fn search_notes(&self, user_id: &str, agent: &str, text: &str, limit: usize) -> Result<Vec<Note>> {
+        self.read(|sql| notes::search(sql, user_id, agent, text, limit))
     }
 
-    fn summary(&self, _: &str) -> Result<Option<Summary>> {
-        unbuilt()
+    fn summary(&self, session_id: &str) -> Result<Option<Summary>> {
+        self.read(|sql| sessions::summary(sql, session_id))
     }
 
-    fn set_summary(&self, _: &str, _: Summary) -> Result<()> {
-        unbuilt()
+    fn set_summary(&self, session_id: &str, summary: Summary) -> Result<()> {
+        let id = session_id.to_string();
+        self.write(SOFT, move |sql| sessions::set_summary(sql, &id, &summary))
     }
 
-    fn set_model(&self, _: &str, _: Option<&str>) -> Result<()> {
-        unbuilt()
+    fn set_model(&self, session_id: &str, model: Option<&str>) -> Result<()> {
+        let (id, model) = (session_id.to_string(), model.map(str::to_string));
+        self.write(DURABLE, move |sql| sessions::set_model(sql, &id, model.as_deref()))
     }
 
-    fn usage(&self, _: i64, _: Option<&str>) -> Result<Vec<Usage>> {
-        unbuilt()
+    fn usage(&self, day: i64, user_id: Option<&str>) -> Result<Vec<Usage>> {
+        self.read(|sql| usage::usage(sql, day, user_id))
     }
 
-    fn tokens_of(&self, _: i64, _: &str, _: Option<&str>) -> Result<u64> {
-        unbuilt()
+    fn tokens_of(&self, day: i64, agent: &str, user_id: Option<&str>) -> Result<u64> {
+        self.read(|sql| usage::tokens_of(sql, day, agent, user_id))
     }
 
-    fn fail_turn(&self, message_id: &str, reason: &str, notice: Vec<NewOutbound>, _spent: Vec<Spent>) -> Result<Vec<Delivery>> {
+    fn fail_turn(&self, message_id: &str, reason: &str, notice: Vec<NewOutbound>, spent: Vec<Spent>) -> Result<Vec<Delivery>> {
         let (id, reason) = (message_id.to_string(), reason.to_string());
-        let work = move |sql: &Sql<'_>| turns::fail(sql, &id, &reason, &notice);
-        self.ask(DURABLE, work, offering(let_go(message_id, finished_next)), |_, _| {}).map(Finished::deliveries)
+        let work = move |sql: &Sql<'_>| turns::fail(sql, &id, &reason, &notice, &spent);
+        self.ask(DURABLE, work, settle::finished(message_id), |_, _| {}).map(Finished::deliveries)
     }
 
     fn retry_message(&self, message_id: &str) -> Result<()> {
@@ -214,7 +217,7 @@ impl Store for SqliteStore {
         let shared = self.shared.clone();
         let done = Box::new(move |outcome: Result<Vec<Put>>| {
             if let Ok(puts) = &outcome {
-                offer_all(&shared, puts);
+                settle::offer_all(&shared, puts);
             }
             done(outcome.map(|puts| puts.into_iter().map(|put| put.delivery).collect()));
         });
@@ -222,28 +225,7 @@ impl Store for SqliteStore {
     }
 
     fn claim_delivery(&self, durable: &dyn Fn(&str) -> bool) -> Result<Option<Delivery>> {
-        self.refill_deliveries()?;
-        loop {
-            let picked = self.shared.deliveries().pick(self.shared.clock.mono());
-            let Some((target, channel)) = picked else { return Ok(None) };
-            let after = move |shared: &Shared, outcome: &Result<Option<Delivery>>| match outcome {
-                Ok(Some(delivery)) => shared.deliveries().hold(&delivery.id, target),
-                Ok(None) => shared.deliveries().settle(target, Next::Nothing),
-                Err(_) => shared.deliveries().settle(target, Next::Now),
-            };
-            let orphaned = |shared: &Arc<Shared>, delivery: Option<Delivery>| {
-                let Some(delivery) = delivery else { return };
-                let attempt = Attempt { delivery_id: delivery.id.clone(), outcome: crate::domain::Outcome::Untried };
-                let look = Look::later(&shared.clock);
-                let settle = move |shared: &Shared| shared.deliveries().settle_held(&delivery.id, Next::Now);
-                undo(shared, move |sql| delivering::record(sql, &attempt, look).map(drop), settle);
-            };
-            let doubles = durable(&channel);
-            let work = move |sql: &Sql<'_>| delivering::claim(sql, target, !doubles);
-            if let Some(delivery) = self.ask(!doubles, work, after, orphaned)? {
-                return Ok(Some(delivery));
-            }
-        }
+        self.take_delivery(durable)
     }
 
     fn next_delivery_due(&self) -> Option<Duration> {
@@ -254,8 +236,8 @@ impl Store for SqliteStore {
         let soft = !matches!(attempt.outcome, crate::domain::Outcome::Dead { .. });
         let (id, look) = (attempt.delivery_id.clone(), Look::later(&self.shared.clock));
         let after = move |shared: &Shared, outcome: &Result<Next>| match outcome {
-            Ok(next) => shared.deliveries().settle_held(&id, *next),
-            Err(StoreError::NotFound | StoreError::Conflict(_)) => shared.deliveries().settle_held(&id, Next::Now),
+            Ok(next) => settle::delivery(shared, &id, *next),
+            Err(StoreError::NotFound | StoreError::Conflict(_)) => settle::delivery(shared, &id, Next::Now),
             Err(_) => {}
         };
         self.ask(soft, move |sql| delivering::record(sql, &attempt, look), after, |_, _| {}).map(drop)
@@ -274,7 +256,7 @@ impl Store for SqliteStore {
         let id = id.to_string();
         let after = |shared: &Shared, outcome: &Result<(Delivery, delivering::Offer)>| {
             if let Ok((_, Some(offer))) = outcome {
-                offer_and_wake(shared, offer);
+                settle::offer_and_wake(shared, offer);
             }
         };
         self.ask(DURABLE, move |sql| delivering::retry(sql, &id), after, |_, _| {}).map(|(delivery, _)| delivery)
@@ -284,7 +266,7 @@ impl Store for SqliteStore {
         let id = id.to_string();
         let after = |shared: &Shared, outcome: &Result<delivering::Offer>| {
             if let Ok(Some(offer)) = outcome {
-                offer_and_wake(shared, offer); // what stood behind it need not wait for its retry
+                settle::offer_and_wake(shared, offer); // what stood behind it need not wait for its retry
             }
         };
         self.ask(DURABLE, move |sql| delivering::remove(sql, &id), after, |_, _| {}).map(drop)
@@ -365,26 +347,22 @@ impl Store for SqliteStore {
 }
 
 impl SqliteStore {
-    /// Takes in sessions from disk. On the writer's thread: nothing is committed between the look and that.
-    fn refill_turns(&self) -> Result<()> {
-        let asked = self.shared.turns().refill_from(self.shared.clock.mono());
-        let Some((from, most)) = asked else { return Ok(()) };
-        let (shared, look) = (self.shared.clone(), Look::later(&self.shared.clock));
-        self.write(SOFT, move |sql| {
-            recover::take_in(&mut shared.turns(), recover::waiting_sessions(sql, look, from, most)?);
-            Ok(())
-        })
-    }
-
-    /// The same for targets.
-    fn refill_deliveries(&self) -> Result<()> {
-        let asked = self.shared.deliveries().refill_from(self.shared.clock.mono());
-        let Some((from, most)) = asked else { return Ok(()) };
-        let (shared, look) = (self.shared.clone(), Look::later(&self.shared.clock));
-        self.write(SOFT, move |sql| {
-            recover::take_in(&mut shared.deliveries(), recover::waiting_targets(sql, look, from, most)?);
-            Ok(())
-        })
+    /// Expires what is over, [`EXPIRED_MAX`] at a time.
+    fn expire(&self) -> Result<Vec<Approval>> {
+        let over = self.shared.approvals().over(&self.shared.clock, EXPIRED_MAX);
+        if over.is_empty() {
+            return Ok(Vec::new());
+        }
+        let rows = over.clone();
+        let after = move |shared: &Shared, outcome: &Result<Vec<Settled>>| match outcome {
+            Ok(expired) => {
+                over.iter().for_each(|n| shared.approvals().remove(*n)); // some were decided before
+                expired.iter().for_each(|one| settle::settled(shared, one));
+            }
+            Err(_) => shared.approvals().pause(&shared.clock),
+        };
+        let expired = self.ask(DURABLE, move |sql| approvals::expire(sql, &rows), after, |_, _| {})?;
+        Ok(expired.into_iter().map(|settled| settled.approval).collect())
     }
 
     fn put_audit(&self, entry: AuditEntry) {
@@ -400,60 +378,5 @@ impl SqliteStore {
         {
             let _ = queue.try_send(Item::Nudge); // a queue that is full again is its own nudge
         }
-    }
-}
-
-/// What a turn's end does to its session's place; a turn that was ended elsewhere lets it go as well.
-fn let_go<T>(
-    message_id: &str,
-    next: impl FnOnce(&T) -> Next + Send + 'static,
-) -> impl FnOnce(&Shared, &Result<T>) + Send + 'static {
-    let id = message_id.to_string();
-    move |shared, outcome| match outcome {
-        Ok(value) => shared.turns().settle_held(&id, next(value)),
-        Err(StoreError::NotFound | StoreError::Conflict(_)) => shared.turns().settle_held(&id, Next::Now),
-        Err(_) => {}
-    }
-}
-
-fn finished_next(finished: &Finished) -> Next {
-    finished.next
-}
-
-/// Puts what a turn left to the deliveries that may be sent, then goes on with `then`.
-fn offering(
-    then: impl FnOnce(&Shared, &Result<Finished>) + Send + 'static,
-) -> impl FnOnce(&Shared, &Result<Finished>) + Send + 'static {
-    move |shared, outcome| {
-        if let Ok(finished) = outcome {
-            offer_all(shared, &finished.puts);
-        }
-        then(shared, outcome);
-    }
-}
-
-fn offer_all(shared: &Shared, puts: &[Put]) {
-    for (target, channel) in puts.iter().filter_map(|put| put.offer.as_ref()) {
-        shared.deliveries().offer(*target, channel.clone());
-    }
-}
-
-fn offer_and_wake(shared: &Shared, (target, channel): &(i64, String)) {
-    let mut deliveries = shared.deliveries();
-    deliveries.offer(*target, Arc::from(channel.as_str()));
-    deliveries.wake(*target);
-}
-
-/// Takes back what was claimed for a caller that gave up, beside the queue: the writer, on whose thread this runs, looks there
-/// next.
-fn undo(
-    shared: &Arc<Shared>,
-    work: impl FnOnce(&Sql<'_>) -> Ran<()> + Send + 'static,
-    settle: impl FnOnce(&Shared) + Send + 'static,
-) {
-    let after = shared.clone();
-    let command = Command::new(shared, SOFT, None, work, Box::new(move |_| settle(&after)));
-    if !shared.put_beside(command) {
-        log::warn!("a claim that did not reach its worker stays until the next start");
     }
 }

@@ -1,157 +1,170 @@
-//! Turns: claiming the next message, its journal, and the ways in which a turn ends.
+//! Turns: claiming the next message, the ways in which a turn is put back, and the ways in which it ends.
 //!
 //! Invariant: a message is answered only out of `running`, and the row that says so goes in the same transaction as the
-//! transcript and the replies; a turn that was ended elsewhere writes nothing. Nothing here decides whose turn it is: see
+//! transcript and the replies; a turn that was ended elsewhere writes nothing. Of a session the oldest message is next, but for
+//! urgent ones, which are taken beside it: one that runs is passed over. Nothing here decides which session is next: see
 //! `ready`.
 
 use std::time::Duration;
 
-use crate::base::error::shorten;
-use crate::domain::{Claim, Delivery, FinishedTurn, MessageState, NewOutbound, Step, StepKind, TimelineEntry};
+use rusqlite::Row;
+
+use crate::domain::{Claim, Delivery, FinishedTurn, MessageState, NewOutbound, Spent, Standing, Step, StepKind};
 use crate::store::sqlite::inbox::state_number;
+use crate::store::sqlite::journal::Journal;
 use crate::store::sqlite::outbox::{self, Answered, Put};
 use crate::store::sqlite::ready::Next;
+use crate::store::sqlite::recover::Look;
 use crate::store::sqlite::sessions::ENDED;
 use crate::store::sqlite::sql::{Ran, Sql, conflict, not_found};
+use crate::store::sqlite::{approvals, sessions, usage};
 
 /// A message's state in `work`.
 pub(super) const QUEUED: i64 = 0;
 /// Its turn runs.
 pub(super) const RUNNING: i64 = 1;
-/// Most entries of a journal; beyond it the oldest go.
-const JOURNAL_MAX: usize = 64;
-/// Longest detail that stands in the journal itself.
-const DETAIL_BYTES: usize = 200;
+/// Its turn waits for a person's decision.
+pub(super) const WAITING: i64 = 2;
 
-/// A turn's journal, as it is stored beside the message's state: one line a step, `<kind's letter><ms> <row of its long detail,
-/// or -> <detail>`. One text in a row that changes anyway costs no further page.
-#[derive(Debug, Default)]
-pub(super) struct Journal(String);
+/// Where a turn left its session.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Left {
+    /// The session's number.
+    pub(super) session: i64,
+    /// What it has to do.
+    pub(super) next: Next,
+}
 
-const LETTERS: [(char, StepKind); 7] = [
-    ('s', StepKind::Started),
-    ('r', StepKind::Retried),
-    ('i', StepKind::Interrupted),
-    ('t', StepKind::Asked),
-    ('c', StepKind::Called),
-    ('o', StepKind::Result),
-    ('p', StepKind::Parked),
-];
+/// What a session has to do next, by its head: the oldest message that no urgent worker has in hand.
+pub(super) fn left(sql: &Sql<'_>, session: i64) -> Ran<Left> {
+    let head = sql.one(
+        "SELECT state, not_before_ms FROM work WHERE session = ?1 AND NOT (urgent = 1 AND state = 1) ORDER BY seq LIMIT 1",
+        [session],
+        |row| Ok((row.get::<_, i64>(0)?, row.get::<_, i64>(1)?)),
+    )?;
+    let next = match head {
+        Some((QUEUED, not_before_ms)) => Look::later(sql.clock()).next(not_before_ms),
+        _ => Next::Nothing,
+    };
+    Ok(Left { session, next })
+}
 
-impl Journal {
-    /// The journal of that text.
-    pub(super) fn new(text: String) -> Self {
-        Journal(text)
-    }
-
-    /// As it is stored.
-    pub(super) fn text(&self) -> &str {
-        &self.0
-    }
-
-    /// Adds a step.
-    pub(super) fn add(&mut self, kind: StepKind, at_ms: i64, detail: &str) {
-        let detail = shorten(detail, DETAIL_BYTES).replace(['\n', '\r'], " ");
-        self.push(kind, at_ms, "-", &detail);
-    }
-
-    fn push(&mut self, kind: StepKind, at_ms: i64, row: &str, detail: &str) {
-        let letter = LETTERS.iter().find(|(_, k)| *k == kind).map_or('s', |(letter, _)| *letter);
-        if self.0.lines().count() >= JOURNAL_MAX
-            && let Some((_, rest)) = self.0.split_once('\n')
-        {
-            self.0 = rest.to_string();
+/// Counts that a message goes from one state in `work` to another; `None` is outside of it.
+pub(super) fn count_move(sql: &Sql<'_>, urgent: bool, from: Option<i64>, to: Option<i64>) {
+    sql.count(|depths| {
+        for (state, by) in [(from, -1), (to, 1)] {
+            match state {
+                Some(QUEUED) => (depths.queued, depths.urgent) = (depths.queued + by, depths.urgent + by * i64::from(urgent)),
+                Some(RUNNING) => depths.running += by,
+                Some(_) => depths.waiting += by,
+                None => {}
+            }
         }
-        self.0.push_str(&format!("{letter}{at_ms} {row} {detail}\n"));
-    }
+    });
+}
 
-    fn lines(&self) -> impl Iterator<Item = (StepKind, i64, Option<i64>, &str)> {
-        self.0.lines().filter_map(|line| {
-            let mut letters = line.chars();
-            let letter = letters.next()?;
-            let (_, kind) = LETTERS.iter().find(|(l, _)| *l == letter)?;
-            let mut fields = letters.as_str().splitn(3, ' ');
-            Some((*kind, fields.next()?.parse().ok()?, fields.next()?.parse().ok(), fields.next().unwrap_or_default()))
-        })
-    }
+struct Head {
+    session: i64,
+    seq: i64,
+    state: i64,
+    urgent: bool,
+    journal: Journal,
+    claim: Claim,
+}
 
-    /// As people read it.
-    pub(super) fn timeline(&self) -> impl Iterator<Item = TimelineEntry> {
-        self.lines().map(|(kind, at_ms, _, detail)| TimelineEntry { at_ms, event: kind.as_str().into(), detail: detail.into() })
-    }
+const HEAD: &str =
+    "SELECT w.session, w.seq, w.state, w.urgent, w.starts, w.failures, w.journal, i.id, s.id, s.channel, s.user_id,
+        i.peer, s.conversation, s.agent, i.text, i.metadata, i.received_ms, i.standing, s.model
+    FROM work w CROSS JOIN inbox i ON i.seq = w.seq CROSS JOIN sessions s ON s.n = w.session WHERE";
 
-    fn steps(&self, sql: &Sql<'_>) -> Ran<Vec<Step>> {
-        let read = |(kind, at_ms, row, detail): (StepKind, i64, Option<i64>, &str)| {
-            let long = match row {
-                Some(n) => sql.one("SELECT detail FROM steps WHERE n = ?1", [n], |row| row.get(0))?,
-                None => None,
-            };
-            Ok(Step { kind, detail: detail.to_string(), data: long.unwrap_or_default(), at_ms })
-        };
-        self.lines().map(read).collect()
-    }
+fn read_head(row: &Row<'_>) -> rusqlite::Result<Head> {
+    let claim = Claim {
+        message_id: row.get(7)?,
+        session_id: row.get(8)?,
+        channel: row.get(9)?,
+        user_id: row.get(10)?,
+        peer: row.get(11)?,
+        conversation: row.get::<_, Option<String>>(12)?.filter(|c| !c.is_empty()),
+        agent: row.get(13)?,
+        text: row.get(14)?,
+        metadata: outbox::metadata(row, 15)?,
+        received_ms: row.get(16)?,
+        standing: Standing::ALL.get(row.get::<_, u8>(17)? as usize).copied().unwrap_or_default(),
+        model: row.get(18)?,
+        attempts: row.get::<_, u32>(4)?.saturating_add(1),
+        failures: row.get(5)?,
+        steps: Vec::new(),
+        approvals: Vec::new(),
+    };
+    let journal = Journal::new(row.get(6)?);
+    Ok(Head { session: row.get(0)?, seq: row.get(1)?, state: row.get(2)?, urgent: row.get(3)?, journal, claim })
 }
 
 /// Starts the turn of a session's oldest message; `None` where it has none to be started.
 pub(super) fn claim(sql: &Sql<'_>, session: i64) -> Ran<Option<Claim>> {
-    let head = sql.one(
-        "SELECT w.seq, w.state, w.starts, w.failures, w.journal, i.id, s.id, s.channel, s.user_id, i.peer, s.conversation,
-            s.agent, i.text, i.metadata, i.received_ms
-         FROM work w CROSS JOIN inbox i ON i.seq = w.seq CROSS JOIN sessions s ON s.n = w.session
-         WHERE w.session = ?1 ORDER BY w.seq LIMIT 1",
-        [session],
-        |row| {
-            let claim = Claim {
-                message_id: row.get(5)?,
-                session_id: row.get(6)?,
-                channel: row.get(7)?,
-                user_id: row.get(8)?,
-                peer: row.get(9)?,
-                conversation: row.get::<_, Option<String>>(10)?.filter(|c| !c.is_empty()),
-                agent: row.get(11)?,
-                text: row.get(12)?,
-                metadata: outbox::metadata(row, 13)?,
-                received_ms: row.get(14)?,
-                standing: Default::default(),
-                model: None,
-                attempts: row.get::<_, u32>(2)?.saturating_add(1),
-                failures: row.get(3)?,
-                steps: Vec::new(),
-                approvals: Vec::new(),
-            };
-            Ok((row.get::<_, i64>(0)?, row.get::<_, i64>(1)?, Journal::new(row.get(4)?), claim))
-        },
+    let statement = format!("{HEAD} w.session = ?1 AND NOT (w.urgent = 1 AND w.state = 1) ORDER BY w.seq LIMIT 1");
+    match sql.one(&statement, [session], read_head)? {
+        Some(head) if head.state == QUEUED => start(sql, head).map(Some),
+        _ => Ok(None),
+    }
+}
+
+/// Starts the turn of the oldest urgent message, whatever its session does.
+pub(super) fn claim_urgent(sql: &Sql<'_>) -> Ran<Option<Claim>> {
+    // One that was put off is due by the wall clock, as after a start.
+    let look = Look::later(sql.clock());
+    let queued = sql.all(
+        "SELECT seq, not_before_ms FROM work INDEXED BY work_urgent WHERE urgent = 1 AND state = 0 ORDER BY seq LIMIT 1000",
+        [],
+        |row| Ok((row.get::<_, i64>(0)?, row.get::<_, i64>(1)?)),
     )?;
-    let Some((seq, QUEUED, mut journal, mut claim)) = head else { return Ok(None) };
+    let Some((seq, _)) = queued.into_iter().find(|(_, not_before_ms)| look.next(*not_before_ms) == Next::Now) else {
+        return Ok(None);
+    };
+    match sql.one(&format!("{HEAD} w.urgent = 1 AND w.state = 0 AND w.seq = ?1"), [seq], read_head)? {
+        Some(head) => start(sql, head).map(Some),
+        None => Ok(None),
+    }
+}
+
+fn start(sql: &Sql<'_>, head: Head) -> Ran<Claim> {
+    let Head { session, seq, urgent, mut journal, mut claim, .. } = head;
     claim.steps = journal.steps(sql)?;
-    journal.add(StepKind::Started, sql.now_ms(), "");
+    if journal.was_parked() {
+        claim.approvals = approvals::of_message(sql, seq)?;
+    }
+    journal.note(StepKind::Started, sql.now_ms(), "");
     sql.exec(
         "UPDATE work SET state = 1, starts = starts + 1, journal = ?3 WHERE session = ?1 AND seq = ?2",
         (session, seq, journal.text()),
     )?;
-    sql.count(|depths| (depths.queued, depths.running) = (depths.queued - 1, depths.running + 1));
-    Ok(Some(claim))
+    count_move(sql, urgent, Some(QUEUED), Some(RUNNING));
+    Ok(claim)
 }
 
 /// Undoes a claim that did not reach its worker.
-pub(super) fn unclaim(sql: &Sql<'_>, message_id: &str) -> Ran<()> {
+pub(super) fn unclaim(sql: &Sql<'_>, message_id: &str) -> Ran<Left> {
     put_back(sql, message_id, Back::Released { step: "it did not reach a worker" })
 }
 
-struct Running {
-    session: i64,
-    seq: i64,
-    journal: Journal,
+/// A turn that runs.
+pub(super) struct Running {
+    pub(super) session: i64,
+    pub(super) seq: i64,
+    pub(super) urgent: bool,
+    pub(super) journal: Journal,
 }
 
-fn running(sql: &Sql<'_>, message_id: &str) -> Ran<Running> {
+/// The turn of that message, if it runs.
+pub(super) fn running(sql: &Sql<'_>, message_id: &str) -> Ran<Running> {
     let found = sql.one(
-        "SELECT i.session, i.seq, w.state, w.journal FROM inbox i
+        "SELECT i.session, i.seq, w.state, w.urgent, w.journal FROM inbox i
          LEFT JOIN work w ON w.session = i.session AND w.seq = i.seq WHERE i.id = ?1",
         [message_id],
         |row| {
-            let journal = Journal::new(row.get::<_, Option<String>>(3)?.unwrap_or_default());
-            Ok((Running { session: row.get(0)?, seq: row.get(1)?, journal }, row.get::<_, Option<i64>>(2)?))
+            let journal = Journal::new(row.get::<_, Option<String>>(4)?.unwrap_or_default());
+            let urgent = row.get::<_, Option<bool>>(3)?.unwrap_or_default();
+            Ok((Running { session: row.get(0)?, seq: row.get(1)?, urgent, journal }, row.get::<_, Option<i64>>(2)?))
         },
     )?;
     match found {
@@ -163,13 +176,8 @@ fn running(sql: &Sql<'_>, message_id: &str) -> Ran<Running> {
 
 /// Adds a step to a running turn's journal.
 pub(super) fn record_step(sql: &Sql<'_>, message_id: &str, step: &Step) -> Ran<()> {
-    let Running { session, seq, mut journal } = running(sql, message_id)?;
-    if step.data.is_empty() {
-        journal.add(step.kind, step.at_ms, &step.detail);
-    } else {
-        let n = sql.insert("INSERT INTO steps (seq, detail) VALUES (?1, ?2)", (seq, &step.data))?;
-        journal.push(step.kind, step.at_ms, &n.to_string(), &step.detail);
-    }
+    let Running { session, seq, mut journal, .. } = running(sql, message_id)?;
+    journal.record(sql, seq, step)?;
     sql.exec("UPDATE work SET journal = ?3 WHERE session = ?1 AND seq = ?2", (session, seq, journal.text()))?;
     Ok(())
 }
@@ -191,12 +199,12 @@ pub(super) enum Back<'a> {
 }
 
 /// Puts a running turn back to the queue.
-pub(super) fn put_back(sql: &Sql<'_>, message_id: &str, back: Back<'_>) -> Ran<()> {
-    let Running { session, seq, mut journal } = running(sql, message_id)?;
+pub(super) fn put_back(sql: &Sql<'_>, message_id: &str, back: Back<'_>) -> Ran<Left> {
+    let Running { session, seq, urgent, mut journal } = running(sql, message_id)?;
     let now = sql.now_ms();
     match back {
         Back::Deferred { pause, reason } => {
-            journal.add(StepKind::Retried, now, reason);
+            journal.note(StepKind::Retried, now, reason);
             let not_before = now.saturating_add(i64::try_from(pause.as_millis()).unwrap_or(i64::MAX));
             sql.exec(
                 "UPDATE work SET state = 0, failures = failures + 1, not_before_ms = ?3, journal = ?4
@@ -205,7 +213,7 @@ pub(super) fn put_back(sql: &Sql<'_>, message_id: &str, back: Back<'_>) -> Ran<(
             )?;
         }
         Back::Released { step } => {
-            journal.add(StepKind::Interrupted, now, step);
+            journal.note(StepKind::Interrupted, now, step);
             sql.exec(
                 "UPDATE work SET state = 0, starts = max(starts - 1, 0), strikes = 0, not_before_ms = 0, journal = ?3
                  WHERE session = ?1 AND seq = ?2",
@@ -213,16 +221,17 @@ pub(super) fn put_back(sql: &Sql<'_>, message_id: &str, back: Back<'_>) -> Ran<(
             )?;
         }
     }
-    sql.count(|depths| (depths.queued, depths.running) = (depths.queued + 1, depths.running - 1));
-    Ok(())
+    count_move(sql, urgent, Some(RUNNING), Some(QUEUED));
+    left(sql, session)
 }
 
 /// What a finished turn leaves behind.
 #[derive(Debug)]
 pub(super) struct Finished {
     pub(super) puts: Vec<Put>,
-    /// Whether the session has more to do.
-    pub(super) next: Next,
+    pub(super) left: Left,
+    /// Targets whose deliveries were erased with the session.
+    pub(super) targets: Vec<i64>,
 }
 
 impl Finished {
@@ -232,62 +241,125 @@ impl Finished {
     }
 }
 
+/// How a message ends.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Ending<'a> {
+    state: MessageState,
+    /// The reply, or why there is none.
+    text: &'a str,
+    took: Duration,
+    spent: &'a [Spent],
+    /// The number of its turn in the session, where it was answered.
+    turn: Option<i64>,
+}
+
+impl<'a> Ending<'a> {
+    /// Without an answer.
+    pub(super) fn without(state: MessageState, reason: &'a str, spent: &'a [Spent]) -> Self {
+        Ending { state, text: reason, took: Duration::ZERO, spent, turn: None }
+    }
+}
+
 /// Ends a turn with its answer.
 pub(super) fn finish(sql: &Sql<'_>, turn: &FinishedTurn) -> Ran<Finished> {
     let Running { session, seq, .. } = running(sql, &turn.message_id)?;
-    end(sql, session, seq, MessageState::Answered, &turn.reply)?;
     let number = sql.one("SELECT turns + 1 FROM uses WHERE session = ?1", [session], |row| row.get::<_, i64>(0))?.unwrap_or(1);
     sql.exec("UPDATE uses SET turns = ?2, updated_ms = ?3 WHERE session = ?1", (session, number, sql.now_ms()))?;
-    let took_ms = i64::try_from(turn.took.as_millis()).unwrap_or(i64::MAX);
-    sql.exec(
-        "UPDATE ended SET turn = ?2, took_ms = ?3, tokens_in = ?4, tokens_out = ?5 WHERE seq = ?1",
-        (
-            seq,
-            number,
-            took_ms,
-            turn.spent.iter().map(|s| s.tokens_in as i64).sum::<i64>(),
-            turn.spent.iter().map(|s| s.tokens_out as i64).sum::<i64>(),
-        ),
-    )?;
+    let (state, text) = (MessageState::Answered, turn.reply.as_str());
+    end(sql, session, seq, Ending { state, text, took: turn.took, spent: &turn.spent, turn: Some(number) })?;
+    if turn.forget {
+        // What is to be sent is put after it, with texts of its own.
+        let mut targets = Vec::new();
+        sessions::erase(sql, session, &mut targets)?;
+        let finished = leave(sql, session, Answered { id: &turn.message_id, seq, text: "" }, &turn.outbound)?;
+        return Ok(Finished { targets, ..finished });
+    }
     if turn.ends_session {
         sql.exec("UPDATE sessions SET state = ?2 WHERE n = ?1 AND state = 0", [session, ENDED])?;
     }
-    leave(sql, session, Answered { id: &turn.message_id, seq, text: &turn.reply }, &turn.outbound)
+    leave(sql, session, Answered { id: &turn.message_id, seq, text }, &turn.outbound)
 }
 
 /// Sets a running message aside.
-pub(super) fn fail(sql: &Sql<'_>, message_id: &str, reason: &str, notice: &[NewOutbound]) -> Ran<Finished> {
+pub(super) fn fail(sql: &Sql<'_>, message_id: &str, reason: &str, notice: &[NewOutbound], spent: &[Spent]) -> Ran<Finished> {
     let Running { session, seq, .. } = running(sql, message_id)?;
-    end(sql, session, seq, MessageState::Failed, reason)?;
+    end(sql, session, seq, Ending::without(MessageState::Failed, reason, spent))?;
     leave(sql, session, Answered { id: message_id, seq, text: "" }, notice)
+}
+
+/// Ends a running turn without an answer, for good.
+pub(super) fn cancel(sql: &Sql<'_>, message_id: &str, reason: &str, spent: &[Spent]) -> Ran<Left> {
+    let Running { session, seq, .. } = running(sql, message_id)?;
+    end(sql, session, seq, Ending::without(MessageState::Cancelled, reason, spent))?;
+    left(sql, session)
+}
+
+/// Cancels what of a session stands before a message and does not run; urgent ones that are queued go on. Gives their ids.
+pub(super) fn cancel_waiting(sql: &Sql<'_>, session_id: &str, message_id: &str, reason: &str) -> Ran<(Vec<String>, Left)> {
+    let Some(session) = sql.one("SELECT n FROM sessions WHERE id = ?1", [session_id], |row| row.get(0))? else {
+        return not_found();
+    };
+    let Some(before) = sql.one("SELECT seq FROM inbox WHERE id = ?1", [message_id], |row| row.get::<_, i64>(0))? else {
+        return not_found();
+    };
+    let found = sql.all(
+        "SELECT w.seq, i.id FROM work w CROSS JOIN inbox i ON i.seq = w.seq
+         WHERE w.session = ?1 AND w.seq < ?2 AND (w.state = 2 OR (w.state = 0 AND w.urgent = 0)) ORDER BY w.seq",
+        [session, before],
+        |row| Ok((row.get(0)?, row.get(1)?)),
+    )?;
+    let mut ids = Vec::with_capacity(found.len());
+    for (seq, id) in found {
+        end(sql, session, seq, Ending::without(MessageState::Cancelled, reason, &[]))?;
+        ids.push(id);
+    }
+    Ok((ids, left(sql, session)?))
 }
 
 fn leave(sql: &Sql<'_>, session: i64, answered: Answered<'_>, outbound: &[NewOutbound]) -> Ran<Finished> {
     let puts = outbound.iter().map(|o| outbox::put(sql, o, Some(answered))).collect::<Ran<_>>()?;
-    let more = sql.one("SELECT 1 FROM work WHERE session = ?1 LIMIT 1", [session], |_| Ok(()))?;
-    Ok(Finished { puts, next: if more.is_some() { Next::Now } else { Next::Nothing } })
+    Ok(Finished { puts, left: left(sql, session)?, targets: Vec::new() })
 }
 
-/// Moves a message from `work` to `ended`.
-pub(super) fn end(sql: &Sql<'_>, session: i64, seq: i64, state: MessageState, text: &str) -> Ran<()> {
-    let found = sql.one("SELECT state, starts, journal FROM work WHERE session = ?1 AND seq = ?2", [session, seq], |row| {
-        Ok((row.get::<_, i64>(0)?, row.get::<_, i64>(1)?, row.get::<_, String>(2)?))
-    })?;
-    let Some((was, starts, journal)) = found else { return conflict("the message is not to be answered") };
+/// Moves a message from `work` to `ended`. What it waited for is cancelled.
+pub(super) fn end(sql: &Sql<'_>, session: i64, seq: i64, ending: Ending<'_>) -> Ran<()> {
+    let found =
+        sql.one("SELECT state, starts, journal, urgent FROM work WHERE session = ?1 AND seq = ?2", [session, seq], |row| {
+            Ok((row.get::<_, i64>(0)?, row.get::<_, i64>(1)?, Journal::new(row.get(2)?), row.get::<_, bool>(3)?))
+        })?;
+    let Some((was, starts, journal, urgent)) = found else { return conflict("the message is not to be answered") };
     sql.exec("DELETE FROM work WHERE session = ?1 AND seq = ?2", [session, seq])?;
+    let (tokens_in, tokens_out) = usage::spend(sql, session, ending.spent)?;
+    // A failed one may be retried, and goes on from there.
+    let journal = if ending.state == MessageState::Failed { journal.text().to_string() } else { journal.into_ended() };
     sql.exec(
         "INSERT OR REPLACE INTO ended (seq, session, turn, state, starts, ended_ms, took_ms, tokens_in, tokens_out, journal, text)
-         VALUES (?1, ?2, NULL, ?3, ?4, ?5, 0, 0, 0, ?6, ?7)",
-        (seq, session, state_number(state), starts, sql.now_ms(), journal, text),
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)",
+        (
+            seq,
+            session,
+            ending.turn,
+            state_number(ending.state),
+            starts,
+            sql.now_ms(),
+            i64::try_from(ending.took.as_millis()).unwrap_or(i64::MAX),
+            tokens_in,
+            tokens_out,
+            journal,
+            ending.text,
+        ),
     )?;
-    if state != MessageState::Failed {
-        sql.exec("DELETE FROM steps WHERE seq = ?1", [seq])?; // a failed one may be retried from there
+    if ending.state != MessageState::Failed {
+        sql.exec("DELETE FROM steps WHERE seq = ?1", [seq])?;
     }
-    sql.count(|depths| if was == RUNNING { depths.running -= 1 } else { depths.queued -= 1 });
+    if was == WAITING {
+        approvals::cancel(sql, seq)?;
+    }
+    count_move(sql, urgent, Some(was), None);
     Ok(())
 }
 
-/// Queues a failed message again, at its place. Gives its session.
+/// Queues a failed message again, at its place; one that was urgent is so no more. Gives its session.
 pub(super) fn retry(sql: &Sql<'_>, message_id: &str) -> Ran<i64> {
     let found = sql.one(
         "SELECT i.seq, i.session, e.state, e.starts, e.journal FROM inbox i LEFT JOIN ended e ON e.seq = i.seq WHERE i.id = ?1",
@@ -298,11 +370,21 @@ pub(super) fn retry(sql: &Sql<'_>, message_id: &str) -> Ran<i64> {
     if state != Some(state_number(MessageState::Failed)) {
         return conflict("the message has not failed");
     }
-    let mut journal = Journal::new(Option::<String>::unwrap_or_default(journal));
-    journal.add(StepKind::Retried, sql.now_ms(), "queued again by a person");
+    let mut journal = Journal::new(Option::unwrap_or_default(journal));
+    journal.note(StepKind::Retried, sql.now_ms(), "queued again by a person");
     sql.exec("DELETE FROM ended WHERE seq = ?1", [seq])?;
     let starts: i64 = Option::unwrap_or_default(starts);
-    sql.exec("INSERT INTO work VALUES (?1, ?2, 0, ?3, 0, 0, 0, ?4)", (session, seq, starts, journal.text()))?;
-    sql.count(|depths| depths.queued += 1);
+    put_to_work(sql, session, seq, starts, &journal, false)?;
     Ok(session)
+}
+
+/// Queues a message.
+pub(super) fn put_to_work(sql: &Sql<'_>, session: i64, seq: i64, starts: i64, journal: &Journal, urgent: bool) -> Ran<()> {
+    sql.exec(
+        "INSERT INTO work (session, seq, state, starts, failures, strikes, not_before_ms, journal, urgent)
+         VALUES (?1, ?2, 0, ?3, 0, 0, 0, ?4, ?5)",
+        (session, seq, starts, journal.text(), urgent),
+    )?;
+    count_move(sql, urgent, None, Some(QUEUED));
+    Ok(())
 }

@@ -228,7 +228,6 @@ impl Writer {
         let Some(conn) = &self.conn else { return };
         let carried = (|| {
             if erased {
-                conn.execute_batch("PRAGMA secure_delete = FAST")?;
                 return checkpoint(conn, "TRUNCATE");
             }
             let (_, frames, done) = checkpoint(conn, "NOOP")?;

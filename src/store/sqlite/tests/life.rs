@@ -173,3 +173,31 @@ fn readers_see_one_state_and_do_not_wait_for_the_writer() {
     });
     drop(held);
 }
+
+#[test]
+fn what_a_message_writes_is_bounded() {
+    // Measured before there were tools and usage: 10,462 bytes either way.
+    for (spent, most) in [(false, 10_700), (true, 11_300)] {
+        let home = Home::new();
+        let log = home.path().with_extension("db-wal");
+        let one = |n: usize| {
+            accept(&home, NewInbound { external_id: Some(format!("ext-{n}")), ..hello(&format!("u{}", n % 5), "hi") }).unwrap();
+            let claim = claim(&home).unwrap();
+            let reply = "Hello there, what can I do for you?";
+            let to = (Some(claim.message_id.clone()), Some(claim.session_id.clone()));
+            let out = NewOutbound { in_reply_to: to.0, session_id: to.1, ..letter(&claim.user_id, reply) };
+            let mut turn = answer(&claim.message_id, reply, vec![out]);
+            if !spent {
+                turn.spent.clear();
+            }
+            home.finish_turn(turn).unwrap();
+            let sent = take(&home).unwrap();
+            record(&home, &sent, Outcome::Sent);
+        };
+        (0..50).for_each(one);
+        let before = std::fs::metadata(&log).unwrap().len();
+        (50..150).for_each(one);
+        let each = (std::fs::metadata(&log).unwrap().len() - before) / 100;
+        assert!((5_000..most).contains(&each), "{each} bytes for a message, spent {spent}");
+    }
+}

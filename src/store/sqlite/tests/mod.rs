@@ -2,12 +2,16 @@
 //!
 //! Invariant: dropping a store without closing it stands for the death of its process; kills of real processes are the suite's.
 
+mod approvals;
 mod delivering;
 mod disk;
 mod inbox;
 mod life;
+mod notes;
 mod recover;
 mod turns;
+mod urgent;
+mod usage;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -20,7 +24,8 @@ use crate::base::clock::Clock;
 use crate::base::ids::new_id;
 use crate::base::threads::Threads;
 use crate::domain::{
-    Accepted, Attempt, Claim, Delivery, FinishedTurn, Handoff, InboundMessage, NewInbound, NewOutbound, Outcome, Spent,
+    Accepted, Approval, ApprovalState, Attempt, Claim, Delivery, FinishedTurn, Handoff, InboundMessage, NewInbound, NewOutbound,
+    Outcome, Spent, Step, StepKind,
 };
 use crate::store::sqlite::SqliteStore;
 use crate::store::{Page, Result, Store};
@@ -166,6 +171,42 @@ pub(super) fn answer(message_id: &str, reply: &str, outbound: Vec<NewOutbound>) 
     }
 }
 
+/// A step without data.
+pub(super) fn step(kind: StepKind, detail: &str) -> Step {
+    Step { kind, detail: detail.into(), data: String::new(), at_ms: NOW_MS }
+}
+
+/// What a claimed turn asks about a call: it has ten minutes.
+pub(super) fn question(home: &Home, claim: &Claim, call: &str) -> Approval {
+    let now = home.clock.unix_ms();
+    Approval {
+        id: new_id("apr", now),
+        state: ApprovalState::Pending,
+        tool: "shell.run".into(),
+        arguments: serde_json::json!({"call": call}),
+        question: format!("run {call}?"),
+        digest: format!("digest-{call}"),
+        call_id: call.into(),
+        message_id: claim.message_id.clone(),
+        session_id: claim.session_id.clone(),
+        agent: claim.agent.clone(),
+        channel: claim.channel.clone(),
+        user_id: claim.user_id.clone(),
+        created_ms: now,
+        expires_ms: now + 600_000,
+        decided_by: None,
+        decided_ms: None,
+    }
+}
+
+/// Takes the next turn and lets it wait for a decision on each of `calls`; gives the turn and its approvals.
+pub(super) fn park(home: &Home, calls: &[&str]) -> (Claim, Vec<Approval>) {
+    let claim = claim(home).expect("a turn to be parked");
+    let asked: Vec<_> = calls.iter().map(|call| question(home, &claim, call)).collect();
+    home.park_turn(&claim.message_id, asked.clone(), step(StepKind::Parked, "shell.run")).unwrap();
+    (claim, asked)
+}
+
 /// Answers whatever is queued with `re: <text>`, a delivery each; gives the texts in the order of their turns.
 pub(super) fn answer_all(store: &SqliteStore) -> Vec<String> {
     let mut texts = Vec::new();
@@ -198,4 +239,14 @@ pub(super) fn page(limit: usize) -> Page {
 
 pub(super) fn events(message: &InboundMessage) -> Vec<&str> {
     message.timeline.iter().map(|entry| entry.event.as_str()).collect()
+}
+
+/// Fails where any file of the store holds `secret`.
+pub(super) fn assert_no_trace(home: &Home, secret: &str) {
+    for file in std::fs::read_dir(home.path().parent().unwrap()).unwrap() {
+        let path = file.unwrap().path();
+        let bytes = std::fs::read(&path).unwrap();
+        let at = bytes.windows(secret.len()).position(|window| window == secret.as_bytes());
+        assert_eq!(at, None, "{path:?} still holds {secret:?}");
+    }
 }

@@ -144,11 +144,11 @@ fn a_backlog_beyond_what_memory_holds_flows_after_a_start() {
     let many = conn.transaction().unwrap();
     many.execute_batch(
         "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 100000)
-         INSERT INTO inbox SELECT i, 'msg_' || i, i % 25000 + 1, 'p', NULL, 0, NULL, 't' FROM n;
+         INSERT INTO inbox (seq, id, session, peer, external_id, received_ms, metadata, text) SELECT i, 'msg_' || i, i % 25000 + 1, 'p', NULL, 0, NULL, 't' FROM n;
          WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 25000)
-         INSERT INTO sessions SELECT i, 'ses_' || i, 'u' || i, 'door', '', 'main', 0, 0 FROM n;
-         INSERT INTO uses SELECT n, 0, 0 FROM sessions;
-         INSERT INTO work SELECT session, seq, 0, 0, 0, 0, 0, '' FROM inbox;",
+         INSERT INTO sessions SELECT i, 'ses_' || i, 'u' || i, 'door', '', 'main', 0, 0, NULL FROM n;
+         INSERT INTO uses SELECT n, 0, 0, 0, 0 FROM sessions;
+         INSERT INTO work SELECT session, seq, 0, 0, 0, 0, 0, '', 0 FROM inbox;",
     )
     .unwrap();
     many.commit().unwrap();

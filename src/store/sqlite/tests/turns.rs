@@ -172,6 +172,31 @@ fn a_journal_is_bounded() {
 }
 
 #[test]
+fn a_full_journal_drops_nothing_that_a_turn_goes_on_from() {
+    let home = Home::new();
+    let id = accept_all(&home, &[("a", "a1")]).remove(0);
+    claim(&home).unwrap();
+    for n in 0..1000 {
+        let data = if n % 100 == 0 { format!("{n} ").repeat(99) } else { n.to_string() };
+        home.record_step(&id, Step { kind: StepKind::Called, detail: "d".into(), data, at_ms: n }).unwrap();
+        if n % 10 == 0 {
+            home.record_step(&id, Step { at_ms: n, ..step(StepKind::Retried, "note") }).unwrap();
+        }
+    }
+    let full = home.record_step(&id, step(StepKind::Result, "one more"));
+    assert!(matches!(full, Err(StoreError::Conflict(_))), "{full:?}");
+    home.release_turn(&id).unwrap();
+    let steps = claim(&home).unwrap().steps;
+    let (called, notes): (Vec<_>, Vec<_>) = steps.iter().partition(|step| step.kind == StepKind::Called);
+    assert_eq!((called.len(), notes.len()), (1000, 64));
+    for (n, step) in called.iter().enumerate() {
+        assert!(step.at_ms == n as i64 && step.data.trim().split(' ').all(|word| word == n.to_string()), "{n}: {step:?}");
+    }
+    assert!(notes[0].at_ms > 300 && notes[63].kind == StepKind::Interrupted, "the oldest notes went");
+    home.finish_turn(answer(&id, "r", vec![])).unwrap();
+}
+
+#[test]
 fn a_released_turn_was_not_started() {
     let home = Home::new();
     let id = accept_all(&home, &[("a", "a1"), ("a", "a2")]).remove(0);

@@ -1,0 +1,99 @@
+//! What workers take: the next turn, the next urgent one, the next delivery.
+//!
+//! Invariant: what is in one hand is in no other; what was claimed for a caller that gave up is put back. Where memory says that
+//! there is nothing to take, the writer isn't asked. Fails as any command does.
+
+use std::sync::Arc;
+
+use crate::domain::{Attempt, Claim, Delivery, Outcome};
+use crate::store::Result;
+use crate::store::sqlite::ready::Next;
+use crate::store::sqlite::recover::{self, Look};
+use crate::store::sqlite::settle::{self, let_go, undo};
+use crate::store::sqlite::shared::Shared;
+use crate::store::sqlite::sql::Sql;
+use crate::store::sqlite::turns::{self, Left};
+use crate::store::sqlite::{SqliteStore, delivering};
+
+const SOFT: bool = true;
+
+impl SqliteStore {
+    /// Takes in sessions from disk. On the writer's thread: nothing is committed between the look and that.
+    fn refill_turns(&self) -> Result<()> {
+        let asked = self.shared.turns().refill_from(self.shared.clock.mono());
+        let Some((from, most)) = asked else { return Ok(()) };
+        let (shared, look) = (self.shared.clone(), Look::later(&self.shared.clock));
+        self.write(SOFT, move |sql| {
+            recover::take_in(&mut shared.turns(), recover::waiting_sessions(sql, look, from, most)?);
+            Ok(())
+        })
+    }
+
+    /// The same for targets.
+    fn refill_deliveries(&self) -> Result<()> {
+        let asked = self.shared.deliveries().refill_from(self.shared.clock.mono());
+        let Some((from, most)) = asked else { return Ok(()) };
+        let (shared, look) = (self.shared.clone(), Look::later(&self.shared.clock));
+        self.write(SOFT, move |sql| {
+            recover::take_in(&mut shared.deliveries(), recover::waiting_targets(sql, look, from, most)?);
+            Ok(())
+        })
+    }
+
+    /// Takes the next turn.
+    pub(super) fn take_turn(&self) -> Result<Option<Claim>> {
+        self.refill_turns()?;
+        loop {
+            let Some((session, ())) = self.shared.turns().pick(self.shared.clock.mono()) else { return Ok(None) };
+            let after = move |shared: &Shared, outcome: &Result<Option<Claim>>| match outcome {
+                Ok(Some(claim)) => shared.turns().hold(&claim.message_id, session),
+                Ok(None) => shared.turns().settle(session, Next::Nothing),
+                Err(_) => shared.turns().settle(session, Next::Now),
+            };
+            if let Some(claim) = self.ask(SOFT, move |sql| turns::claim(sql, session), after, unclaim)? {
+                return Ok(Some(claim));
+            }
+        }
+    }
+
+    /// Takes the oldest urgent message.
+    pub(super) fn take_urgent(&self) -> Result<Option<Claim>> {
+        if !self.shared.has_urgent() {
+            return Ok(None);
+        }
+        self.ask(SOFT, turns::claim_urgent, |_, _| {}, unclaim)
+    }
+
+    /// Takes the next delivery.
+    pub(super) fn take_delivery(&self, durable: &dyn Fn(&str) -> bool) -> Result<Option<Delivery>> {
+        self.refill_deliveries()?;
+        loop {
+            let picked = self.shared.deliveries().pick(self.shared.clock.mono());
+            let Some((target, channel)) = picked else { return Ok(None) };
+            let after = move |shared: &Shared, outcome: &Result<Option<Delivery>>| match outcome {
+                Ok(Some(delivery)) => shared.deliveries().hold(&delivery.id, target),
+                Ok(None) => shared.deliveries().settle(target, Next::Nothing),
+                Err(_) => shared.deliveries().settle(target, Next::Now),
+            };
+            let orphaned = |shared: &Arc<Shared>, delivery: Option<Delivery>| {
+                let Some(delivery) = delivery else { return };
+                let attempt = Attempt { delivery_id: delivery.id.clone(), outcome: Outcome::Untried };
+                let look = Look::later(&shared.clock);
+                let settle = move |shared: &Shared, _: &Result<()>| settle::delivery(shared, &delivery.id, Next::Now);
+                undo(shared, move |sql| delivering::record(sql, &attempt, look).map(drop), settle);
+            };
+            let doubles = durable(&channel);
+            let work = move |sql: &Sql<'_>| delivering::claim(sql, target, !doubles);
+            if let Some(delivery) = self.ask(!doubles, work, after, orphaned)? {
+                return Ok(Some(delivery));
+            }
+        }
+    }
+}
+
+/// Puts a turn back that did not reach its worker.
+fn unclaim(shared: &Arc<Shared>, claim: Option<Claim>) {
+    let Some(claim) = claim else { return };
+    let settle = let_go(&claim.message_id, None, |left: &Left| *left);
+    undo(shared, move |sql| turns::unclaim(sql, &claim.message_id), settle);
+}

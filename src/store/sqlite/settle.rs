@@ -1,0 +1,105 @@
+//! What the end of a command changes in memory.
+//!
+//! Invariant: all of it runs on the writer's thread, after the commit, in the order of the commits. A key in hand is let go by
+//! whatever ends its turn or its try; where the disk fails it stays in hand, since the worker tries again. It cannot fail.
+
+use std::sync::Arc;
+
+use crate::store::sqlite::approvals::{Parked, Settled};
+use crate::store::sqlite::command::Command;
+use crate::store::sqlite::outbox::Put;
+use crate::store::sqlite::ready::Next;
+use crate::store::sqlite::shared::Shared;
+use crate::store::sqlite::sql::{Ran, Sql};
+use crate::store::sqlite::turns::{Finished, Left};
+use crate::store::{Result, StoreError};
+
+/// What a turn's end does to its session's place; `held` is what a session in hand does next, where that is not what `left`
+/// says. A turn that was ended elsewhere lets it go as well.
+pub(super) fn let_go<T>(
+    message_id: &str,
+    held: Option<Next>,
+    left: impl FnOnce(&T) -> Left + Send + 'static,
+) -> impl FnOnce(&Shared, &Result<T>) + Send + 'static {
+    let id = message_id.to_string();
+    move |shared, outcome| match outcome {
+        Ok(value) => {
+            let (left, mut turns) = (left(value), shared.turns());
+            // An urgent turn has no session in hand.
+            if !turns.settle_held(&id, held.unwrap_or(left.next)) {
+                turns.learn(left.session, (), left.next);
+            }
+        }
+        Err(StoreError::NotFound | StoreError::Conflict(_)) => {
+            shared.turns().settle_held(&id, Next::Now);
+        }
+        Err(_) => {}
+    }
+}
+
+/// Puts what a turn left to the deliveries that may be sent, and lets its session go.
+pub(super) fn finished(message_id: &str) -> impl FnOnce(&Shared, &Result<Finished>) + Send + 'static {
+    let then = let_go(message_id, None, |finished: &Finished| finished.left);
+    move |shared, outcome| {
+        if let Ok(finished) = outcome {
+            finished.targets.iter().for_each(|target| shared.deliveries().wake(*target));
+            offer_all(shared, &finished.puts);
+        }
+        then(shared, outcome);
+    }
+}
+
+/// Notes when what was asked expires, and lets the session go.
+pub(super) fn parked(message_id: &str) -> impl FnOnce(&Shared, &Result<Parked>) + Send + 'static {
+    let then = let_go(message_id, None, |parked: &Parked| parked.left);
+    move |shared, outcome| {
+        if let Ok(parked) = outcome {
+            parked.dues.iter().for_each(|due| shared.approvals().put(*due, &shared.clock));
+        }
+        then(shared, outcome);
+    }
+}
+
+/// Lets go what was settled, and offers the session whose message is queued again.
+pub(super) fn settled(shared: &Shared, settled: &Settled) {
+    shared.approvals().remove(settled.n);
+    if let Some(left) = settled.left {
+        learn(shared, left);
+    }
+}
+
+/// Takes note of what a session has to do.
+pub(super) fn learn(shared: &Shared, left: Left) {
+    shared.turns().learn(left.session, (), left.next);
+}
+
+/// Ends a try of a delivery.
+pub(super) fn delivery(shared: &Shared, id: &str, next: Next) {
+    shared.deliveries().settle_held(id, next);
+}
+
+pub(super) fn offer_all(shared: &Shared, puts: &[Put]) {
+    for (target, channel) in puts.iter().filter_map(|put| put.offer.as_ref()) {
+        shared.deliveries().offer(*target, channel.clone());
+    }
+}
+
+pub(super) fn offer_and_wake(shared: &Shared, (target, channel): &(i64, String)) {
+    let mut deliveries = shared.deliveries();
+    deliveries.offer(*target, Arc::from(channel.as_str()));
+    deliveries.wake(*target);
+}
+
+/// Takes back what was claimed for a caller that gave up, beside the queue: the writer, on whose thread this runs, looks there
+/// next.
+pub(super) fn undo<T: Send + 'static>(
+    shared: &Arc<Shared>,
+    work: impl FnOnce(&Sql<'_>) -> Ran<T> + Send + 'static,
+    settle: impl FnOnce(&Shared, &Result<T>) + Send + 'static,
+) {
+    let after = shared.clone();
+    let command = Command::new(shared, true, None, work, Box::new(move |outcome| settle(&after, &outcome)));
+    if !shared.put_beside(command) {
+        log::warn!("a claim that did not reach its worker stays until the next start");
+    }
+}
