@@ -2,6 +2,7 @@
 
 use serde_json::json;
 
+use crate::support::eventually;
 use crate::support::gateway::{ADMIN, Gateway, OPERATOR, OTHER, USER};
 use crate::support::http::Answer;
 use crate::support::model::echo_config;
@@ -44,10 +45,10 @@ fn a_users_notes_are_its_own() {
     ] {
         call(&gateway, USER, "POST", "/api/memory", body).expect_error(400, "validation_failed");
     }
-    let audit = gateway.get("/api/audit").expect(200).text();
-    for action in ["memory.added", "memory.changed", "memory.forgotten"] {
-        assert!(audit.contains(action), "{action} in {audit}");
-    }
+    let audit = eventually("the traces", 5, || {
+        let audit = gateway.get("/api/audit").expect(200).text();
+        ["memory.added", "memory.changed", "memory.forgotten"].iter().all(|a| audit.contains(a)).then_some(audit)
+    });
     assert!(!audit.contains("coffee"), "the text is nobody's business: {audit}");
 }
 
