@@ -17,6 +17,8 @@ use crate::Outcome;
 pub enum Manner {
     /// Streams a short answer in one write.
     Instant,
+    /// Calls `time.now` first, then streams a short answer; each in one write.
+    Calling,
     /// Reads the question and never answers.
     Hanging,
 }
@@ -25,28 +27,35 @@ pub enum Manner {
 pub struct Model {
     address: SocketAddr,
     asked: Arc<AtomicU64>,
+    /// Bytes of the latest question's body.
+    bytes: Arc<AtomicU64>,
 }
 
 impl Model {
     /// Starts one.
     pub fn start(manner: Manner) -> Outcome<Model> {
         let listener = TcpListener::bind(("127.0.0.1", 0))?;
-        let (address, asked) = (listener.local_addr()?, Arc::new(AtomicU64::new(0)));
-        let counter = asked.clone();
+        let (address, asked, bytes) = (listener.local_addr()?, Arc::new(AtomicU64::new(0)), Arc::new(AtomicU64::new(0)));
+        let (counter, size) = (asked.clone(), bytes.clone());
         std::thread::spawn(move || {
             for stream in listener.incoming().flatten() {
-                let counter = counter.clone();
+                let (counter, size) = (counter.clone(), size.clone());
                 std::thread::spawn(move || {
-                    let _ = converse(stream, manner, &counter);
+                    let _ = converse(stream, manner, &counter, &size);
                 });
             }
         });
-        Ok(Model { address, asked })
+        Ok(Model { address, asked, bytes })
     }
 
     /// How many questions it was asked.
     pub fn asked(&self) -> u64 {
         self.asked.load(Ordering::Relaxed)
+    }
+
+    /// The size of the latest question's body in bytes.
+    pub fn bytes(&self) -> u64 {
+        self.bytes.load(Ordering::Relaxed)
     }
 
     /// A configuration whose only agent asks this model, with its deadlines out of the way.
@@ -61,19 +70,26 @@ impl Model {
 const MODELS: &str = r#"{"object":"list","data":[{"id":"stub","object":"model"}]}"#;
 const WHOLE: &str = r#"{"id":"x","object":"chat.completion","created":1,"model":"stub","choices":[{"index":0,"finish_reason":"stop","message":{"role":"assistant","content":"Here is the answer."}}],"usage":{"prompt_tokens":5,"completion_tokens":5,"total_tokens":10}}"#;
 
-/// The streamed answer: role, two pieces of text, the end, the usage.
-fn streamed() -> String {
+/// The streamed answer: role, two pieces of text (or a call), the end, the usage.
+fn streamed(calls: bool) -> String {
     let piece = |delta: &str, end: &str| {
         format!(
             r#"data: {{"id":"x","object":"chat.completion.chunk","created":1,"model":"stub","choices":[{{"index":0,"delta":{delta},"finish_reason":{end}}}]}}"#
         )
     };
     let usage = r#"data: {"id":"x","object":"chat.completion.chunk","created":1,"model":"stub","choices":[],"usage":{"prompt_tokens":5,"completion_tokens":5,"total_tokens":10}}"#;
+    let (first, second, end) = if calls {
+        let call =
+            r#"{"tool_calls":[{"index":0,"id":"call_1","type":"function","function":{"name":"time_now","arguments":""}}]}"#;
+        (call, r#"{"tool_calls":[{"index":0,"function":{"arguments":"{}"}}]}"#, "\"tool_calls\"")
+    } else {
+        (r#"{"content":"Here is "}"#, r#"{"content":"the answer."}"#, "\"stop\"")
+    };
     let events = [
         piece(r#"{"role":"assistant","content":null}"#, "null"),
-        piece(r#"{"content":"Here is "}"#, "null"),
-        piece(r#"{"content":"the answer."}"#, "null"),
-        piece("{}", "\"stop\""),
+        piece(first, "null"),
+        piece(second, "null"),
+        piece("{}", end),
         usage.to_string(),
         "data: [DONE]".to_string(),
     ];
@@ -84,9 +100,9 @@ fn streamed() -> String {
     out + "0\r\n\r\n"
 }
 
-fn converse(mut stream: TcpStream, manner: Manner, asked: &AtomicU64) -> Outcome<()> {
+fn converse(mut stream: TcpStream, manner: Manner, asked: &AtomicU64, bytes: &AtomicU64) -> Outcome<()> {
     stream.set_nodelay(true)?;
-    let (stream_answer, mut buffer, mut chunk) = (streamed(), Vec::new(), [0; 16384]);
+    let (stream_answer, stream_call, mut buffer, mut chunk) = (streamed(false), streamed(true), Vec::new(), [0; 16384]);
     let json_answer =
         |body: &str| format!("HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}", body.len());
     loop {
@@ -101,14 +117,16 @@ fn converse(mut stream: TcpStream, manner: Manner, asked: &AtomicU64) -> Outcome
             stream.write_all(json_answer(MODELS).as_bytes())?;
         } else {
             asked.fetch_add(1, Ordering::Relaxed);
+            bytes.store(question.body as u64, Ordering::Relaxed);
             match manner {
                 Manner::Hanging => {
                     // Until the caller gives up.
                     while stream.read(&mut chunk)? > 0 {}
                     return Ok(());
                 }
-                Manner::Instant if question.stream => stream.write_all(stream_answer.as_bytes())?,
-                Manner::Instant => stream.write_all(json_answer(WHOLE).as_bytes())?,
+                Manner::Calling if !question.has_result => stream.write_all(stream_call.as_bytes())?,
+                Manner::Instant | Manner::Calling if question.stream => stream.write_all(stream_answer.as_bytes())?,
+                Manner::Instant | Manner::Calling => stream.write_all(json_answer(WHOLE).as_bytes())?,
             }
         }
         buffer.drain(..question.total);
@@ -117,6 +135,10 @@ fn converse(mut stream: TcpStream, manner: Manner, asked: &AtomicU64) -> Outcome
 
 struct Question {
     total: usize,
+    /// Bytes of the body.
+    body: usize,
+    /// Whether it tells what came of a call.
+    has_result: bool,
     get: bool,
     stream: bool,
 }
@@ -133,7 +155,8 @@ fn question(bytes: &[u8]) -> Option<Question> {
     };
     let body = bytes.get(head..total)?;
     let stream = body.windows(14).any(|w| w.starts_with(b"\"stream\":true") || w == b"\"stream\": true");
-    Some(Question { total, get: text.starts_with("get "), stream })
+    let has_result = body.windows(13).any(|w| w == b"\"role\":\"tool\"");
+    Some(Question { total, body: body.len(), has_result, get: text.starts_with("get "), stream })
 }
 
 #[cfg(test)]
@@ -153,17 +176,18 @@ mod tests {
 
     #[test]
     fn the_stream_is_well_framed() {
-        let stream = streamed();
-        let (_, mut rest) = stream.split_once("\r\n\r\n").unwrap();
-        loop {
-            let (size, after) = rest.split_once("\r\n").unwrap();
-            let size = usize::from_str_radix(size, 16).unwrap();
-            assert_eq!(&after[size..size + 2], "\r\n");
-            if size == 0 {
-                return;
+        for stream in [streamed(false), streamed(true)] {
+            let (_, mut rest) = stream.split_once("\r\n\r\n").unwrap();
+            loop {
+                let (size, after) = rest.split_once("\r\n").unwrap();
+                let size = usize::from_str_radix(size, 16).unwrap();
+                assert_eq!(&after[size..size + 2], "\r\n");
+                if size == 0 {
+                    break;
+                }
+                assert!(after.starts_with("data: "));
+                rest = &after[size + 2..];
             }
-            assert!(after.starts_with("data: "));
-            rest = &after[size + 2..];
         }
     }
 }

@@ -3,11 +3,13 @@
 //! Invariant: built whole from a configuration and replaced whole at a reload; what was counted lives on under the agent's name.
 //! A provider's failure is the turn's, never the registry's: here only an unknown or disabled agent fails.
 
+pub mod breaker;
 pub mod commands;
 pub mod detect;
 mod health;
 pub mod prompt;
 pub mod provider;
+mod tokens;
 pub mod tools;
 pub mod turn;
 
@@ -16,14 +18,18 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use serde::Serialize;
+
 use crate::base::clock::Clock;
 use crate::base::error::{Error, ErrorKind, Result};
 use crate::config::{self, Config, ProviderKind};
 use crate::net::client::Client;
 
+use breaker::{Breaker, BreakerState};
 use detect::Detector;
 use health::Health;
 pub use health::{AgentState, AgentStatus};
+use provider::anthropic::Anthropic;
 use provider::builtin::Builtin;
 use provider::openai::OpenAi;
 use provider::{Answer, Completion, Failure, Provider};
@@ -35,6 +41,8 @@ const BUILTIN: &str = "builtin";
 pub struct Agents {
     members: BTreeMap<String, Member>,
     providers: BTreeMap<String, Arc<dyn Provider>>,
+    /// One for each provider, new with each configuration: a mended one is tried at once.
+    breakers: BTreeMap<String, Arc<Breaker>>,
     local: Local,
 }
 
@@ -58,6 +66,46 @@ pub struct Candidate {
     pub label: String,
     /// The provider itself.
     pub provider: Arc<dyn Provider>,
+    breaker: Arc<Breaker>,
+}
+
+impl Route {
+    /// Notes how a turn ended.
+    fn note(&self, error: Option<&Error>, now_ms: i64) {
+        self.health.record(error, now_ms);
+    }
+}
+
+/// A provider as operators see it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ProviderStatus {
+    /// Its name in `providers`.
+    pub name: String,
+    /// Whether it is asked.
+    #[serde(flatten)]
+    pub breaker: BreakerState,
+    /// Failures in a row.
+    pub failures: u32,
+}
+
+impl Candidate {
+    /// Looks whether the provider is back, by asking for its models; blocks for some seconds at most.
+    pub fn probe(&self, clock: &Clock) {
+        let outcome = self.provider.models();
+        log::info!(provider = self.label.as_str(), back = outcome.is_ok(); "a provider that kept failing was looked at");
+        self.breaker.record(outcome.err().map(|e| e.kind), clock.mono());
+    }
+
+    /// Whether its breaker lets a call pass.
+    fn admits(&self, now: Duration) -> bool {
+        self.breaker.admits(now)
+    }
+
+    /// Notes how a call ended.
+    fn note(&self, outcome: &Result<Answer, Failure>, now: Duration) {
+        self.breaker.record(outcome.as_ref().err().map(|f| f.error.kind), now);
+    }
 }
 
 impl Agents {
@@ -69,8 +117,7 @@ impl Agents {
         let open = |p: &config::Provider| -> Arc<dyn Provider> {
             match p.kind {
                 ProviderKind::OpenAi => Arc::new(OpenAi::new(p.clone(), client.clone(), clock.clone(), ttl)),
-                // Until its own file stands beside these two.
-                ProviderKind::Anthropic => Arc::new(Builtin),
+                ProviderKind::Anthropic => Arc::new(Anthropic::new(p.clone(), client.clone(), clock.clone(), ttl)),
                 ProviderKind::Builtin => Arc::new(Builtin),
             }
         };
@@ -89,7 +136,8 @@ impl Agents {
             .into_iter()
             .map(|(name, config)| (name.clone(), Member { health: health(&name).unwrap_or_default(), config }))
             .collect();
-        Agents { members, providers, local }
+        let breakers = providers.keys().map(|name| (name.clone(), Arc::new(Breaker::new()))).collect();
+        Agents { members, providers, breakers, local }
     }
 
     /// The agents' names that are enabled.
@@ -142,11 +190,52 @@ impl Agents {
 
     fn named(&self, name: &str) -> Result<Candidate> {
         match self.providers.get(name) {
-            Some(provider) => Ok(Candidate { label: name.to_string(), provider: provider.clone() }),
+            Some(provider) => Ok(Candidate {
+                label: name.to_string(),
+                provider: provider.clone(),
+                breaker: self.breakers.get(name).cloned().unwrap_or_default(),
+            }),
             None if name == BUILTIN => Ok(builtin()),
             None => Err(Error::new(ErrorKind::Permanent, format!("the provider {name} does not exist"))
                 .hint("see providers in the configuration")),
         }
+    }
+
+    /// Who answers for `agent` and with which model, as far as is known without asking anybody.
+    pub fn now(&self, agent: &str) -> (String, String) {
+        let Some(member) = self.members.get(agent) else { return (String::new(), String::new()) };
+        let provider = self.provider_of(&member.config).cloned().unwrap_or_else(|| self.local.last_label());
+        (provider, member.config.model.clone())
+    }
+
+    /// The models that `agent`'s provider offers. Asks it.
+    ///
+    /// # Errors
+    /// As [`Agents::resolve`] and [`Provider::models`].
+    pub fn models(&self, agent: &str) -> Result<Vec<String>> {
+        let route = self.resolve(agent)?;
+        route.candidates.first().map_or(Ok(Vec::new()), |c| c.provider.models())
+    }
+
+    /// The patterns of the tools that `agent` is offered; `None` for all.
+    pub fn tools_of(&self, agent: &str) -> Option<Vec<String>> {
+        self.members.get(agent).and_then(|m| m.config.tools.clone())
+    }
+
+    /// How the providers are, as far as calls told. Asks nobody.
+    pub fn provider_statuses(&self, now: Duration) -> Vec<ProviderStatus> {
+        let status = |(name, breaker): (&String, &Arc<Breaker>)| ProviderStatus {
+            name: name.clone(),
+            breaker: breaker.state(now),
+            failures: breaker.failures(),
+        };
+        self.breakers.iter().map(status).collect()
+    }
+
+    /// Providers that are passed over now and may be looked at again: who looks must tell their breaker what came of it.
+    pub fn to_probe(&self, now: Duration) -> Vec<Candidate> {
+        let open = self.breakers.iter().filter(|(_, b)| b.state(now) != BreakerState::Closed && b.admits(now));
+        open.filter_map(|(name, _)| self.named(name).ok()).collect()
     }
 
     /// How the agents are. Asks nobody.
@@ -157,7 +246,7 @@ impl Agents {
 }
 
 fn builtin() -> Candidate {
-    Candidate { label: BUILTIN.to_string(), provider: Arc::new(Builtin) }
+    Candidate { label: BUILTIN.to_string(), provider: Arc::new(Builtin), breaker: Arc::default() }
 }
 
 /// Who answers where no provider is configured: a server found on this machine, else the built-in one.
@@ -166,12 +255,13 @@ struct Local {
     client: Arc<Client>,
     clock: Clock,
     models_ttl: Duration,
+    breaker: Arc<Breaker>,
     found: Mutex<Option<(SocketAddr, Arc<dyn Provider>)>>,
 }
 
 impl Local {
     fn new(detector: Detector, client: Arc<Client>, clock: Clock, models_ttl: Duration) -> Self {
-        Local { detector: Arc::new(detector), client, clock, models_ttl, found: Mutex::new(None) }
+        Local { detector: Arc::new(detector), client, clock, models_ttl, breaker: Arc::default(), found: Mutex::new(None) }
     }
 
     fn find(&self) -> Candidate {
@@ -189,7 +279,7 @@ impl Local {
                 provider
             }
         };
-        Candidate { label: format!("detected {address}"), provider }
+        Candidate { label: format!("detected {address}"), provider, breaker: self.breaker.clone() }
     }
 
     fn open(&self, address: SocketAddr) -> Detected {

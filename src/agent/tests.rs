@@ -3,10 +3,9 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::*;
-use crate::agent::prompt::tests::claim;
-use crate::domain::Claim;
+use crate::agent::turn::TurnReply;
+use crate::agent::turn::tests::Desk;
 use crate::net::scripted::{Scripted, answer};
-use crate::store::Depths;
 
 const MINUTE: Duration = Duration::from_secs(60);
 
@@ -47,7 +46,7 @@ fn fake(clock: &Clock, outcome: Result<&'static str, ErrorKind>) -> Fake {
     Fake { outcome, delta: "", takes: Duration::ZERO, clock: clock.clone(), calls: AtomicU64::new(0), models: &["m"] }
 }
 
-fn agent(provider: Option<&str>, fallbacks: &[&str]) -> config::Agent {
+pub(crate) fn agent(provider: Option<&str>, fallbacks: &[&str]) -> config::Agent {
     config::Agent {
         enabled: true,
         provider: provider.map(str::to_string),
@@ -73,8 +72,17 @@ fn agents(clock: &Clock, main: config::Agent, providers: &[(&str, Arc<Fake>)], a
     Agents::of(BTreeMap::from([("main".to_string(), main)]), providers, local, None)
 }
 
-fn run(agents: &Agents, clock: &Clock, claim: &Claim) -> Result<turn::TurnReply, Failure> {
-    turn::run(claim, &[], agents, clock, &|| Depths { queued: 7, ..Depths::default() }, &mut |_| {})
+/// Agents of which `main` asks that one provider, `p`.
+pub(crate) fn agents_of(clock: &Clock, main: config::Agent, provider: Arc<dyn Provider>) -> Agents {
+    let client = Arc::new(Client::new(1));
+    let local = Local::new(Detector::at(vec![], client.clone(), clock.clone(), 1), client, clock.clone(), MINUTE);
+    let providers = BTreeMap::from([("p".to_string(), provider)]);
+    Agents::of(BTreeMap::from([("main".to_string(), main)]), providers, local, None)
+}
+
+/// Runs one turn of a new session whose message is `text`.
+fn run(agents: &Agents, clock: &Clock, text: &str) -> Result<TurnReply, turn::Failed> {
+    Desk::new(clock).reply(agents, text)
 }
 
 #[test]
@@ -107,7 +115,7 @@ fn the_first_configured_provider_else_a_found_one_else_the_built_in() {
     let agents = agents(&clock, agent(None, &[]), &[], &[server.addr]);
     let searches = |n| assert_eq!(server.seen().iter().filter(|s| s.line.starts_with("GET")).count(), n);
     let before = server.seen().iter().filter(|s| s.line.starts_with("GET")).count();
-    assert!(run(&agents, &clock, &claim("hi")).is_err());
+    assert!(run(&agents, &clock, "hi").is_err());
     searches(before + 1);
     agents.resolve("main").unwrap();
     agents.resolve("main").unwrap();
@@ -145,7 +153,7 @@ fn fallbacks_are_asked_while_nothing_was_shown() {
     ] {
         let (a, b) = (Arc::new(fake(&clock, first)), Arc::new(fake(&clock, second)));
         let agents = agents(&clock, agent(Some("a"), &["b"]), &[("a", a.clone()), ("b", b.clone())], &[]);
-        let result = run(&agents, &clock, &claim("hi")).map(|r| r.text).map_err(|f| f.error.kind);
+        let result = run(&agents, &clock, "hi").map(|r| r.text).map_err(|f| f.error.kind);
         assert_eq!(result, expected.map(str::to_string));
         assert_eq!((a.calls.load(Ordering::SeqCst), b.calls.load(Ordering::SeqCst)), calls);
     }
@@ -153,7 +161,7 @@ fn fallbacks_are_asked_while_nothing_was_shown() {
         let a = Arc::new(Fake { delta, takes, ..fake(&clock, Err(Transient)) });
         let b = Arc::new(fake(&clock, Ok("b")));
         let agents = agents(&clock, agent(Some("a"), &["b"]), &[("a", a), ("b", b.clone())], &[]);
-        assert!(run(&agents, &clock, &claim("hi")).is_err());
+        assert!(run(&agents, &clock, "hi").is_err());
         assert_eq!(b.calls.load(Ordering::SeqCst), 0, "after {delta:?} and {takes:?}");
     }
 }
@@ -164,7 +172,7 @@ fn a_fallback_without_the_agents_model_is_asked_for_its_own() {
     for (models, text) in [(&["x", "m"][..], "b from m"), (&["x"], "b from auto"), (&[], "b from auto")] {
         let (a, b) = (fake(&clock, Err(ErrorKind::Transient)), Fake { models, ..fake(&clock, Ok("b")) });
         let agents = agents(&clock, agent(Some("a"), &["b"]), &[("a", a.into()), ("b", b.into())], &[]);
-        assert_eq!(run(&agents, &clock, &claim("hi")).unwrap().text, text);
+        assert_eq!(run(&agents, &clock, "hi").unwrap().text, text);
     }
 }
 
@@ -189,36 +197,16 @@ impl Provider for Small {
 
 #[test]
 fn a_history_too_long_for_the_model_is_cut() {
-    use crate::domain::{Entry, Said};
     let clock = Clock::manual(0);
     let agents = agents(&clock, agent(Some("a"), &[]), &[], &[]);
     let small = Arc::new(Small(AtomicU64::new(0)));
     let agents = Agents { providers: BTreeMap::from([("a".to_string(), small.clone() as Arc<dyn Provider>)]), ..agents };
-    let role = |i| if i % 2 == 0 { Said::User } else { Said::Assistant };
-    let history: Vec<_> =
-        (0..8).map(|i| Entry { role: role(i), text: i.to_string(), at_ms: 0, message_id: None, turn: 0 }).collect();
-    let run = |history| turn::run(&claim("hi"), history, &agents, &clock, &Depths::default, &mut |_| {});
-    assert_eq!((run(&history).unwrap().text.as_str(), small.0.load(Ordering::SeqCst)), ("6 7 hi", 3));
-}
-
-#[test]
-fn commands_work_with_any_provider() {
-    let clock = Clock::manual(0);
-    let a = Arc::new(fake(&clock, Err(ErrorKind::Transient)));
-    let agents = agents(&clock, agent(Some("a"), &[]), &[("a", a.clone())], &[]);
-    for (text, part, ends) in [
-        ("/status", "7 messages", false),
-        ("/new", "new conversation", true),
-        ("/whoami", "ses_1", false),
-        ("/help", "/new", false),
-    ] {
-        let reply = run(&agents, &clock, &claim(text)).unwrap();
-        assert!(reply.text.contains(part), "{}", reply.text);
-        assert_eq!((reply.ends_session, reply.provider.as_str()), (ends, "gateway"));
+    let desk = Desk::new(&clock);
+    for i in 0..4 {
+        let claim = desk.claim(&(2 * i).to_string());
+        desk.finish(&claim, &(2 * i + 1).to_string());
     }
-    assert_eq!(a.calls.load(Ordering::SeqCst), 0);
-    assert!(run(&agents, &clock, &claim("/xyz")).is_err(), "an unknown one goes to the model");
-    assert_eq!(a.calls.load(Ordering::SeqCst), 1);
+    assert_eq!((desk.reply(&agents, "hi").unwrap().text.as_str(), small.0.load(Ordering::SeqCst)), ("6 7 hi", 3));
 }
 
 #[test]
@@ -227,7 +215,7 @@ fn statuses_tell_how_it_goes_and_live_through_a_reload() {
     let (bad, good) = (Arc::new(fake(&clock, Err(ErrorKind::Denied))), Arc::new(fake(&clock, Ok("x"))));
     let before = agents(&clock, agent(Some("a"), &[]), &[("a", bad)], &[]);
     for _ in 0..2 {
-        let _ = run(&before, &clock, &claim("hi"));
+        let _ = run(&before, &clock, "hi");
         clock.advance(MINUTE);
     }
     let status = &before.statuses()[0];
@@ -236,7 +224,7 @@ fn statuses_tell_how_it_goes_and_live_through_a_reload() {
     let after = agents(&clock, agent(Some("a"), &[]), &[("a", good)], &[]);
     let members = after.members.into_iter().map(|(n, m)| (n, m.config)).collect();
     let after = Agents::of(members, after.providers, after.local, Some(&before));
-    run(&after, &clock, &claim("hi")).unwrap();
+    run(&after, &clock, "hi").unwrap();
     let status = &after.statuses()[0];
     assert_eq!((status.state, status.since_ms, status.turns, status.failures), (AgentState::Ok, Some(121_000), 1, 2));
     assert_eq!(status.last_error, None);

@@ -78,7 +78,9 @@ pub fn reconnect(api: &Api, call: &Call) -> Result<Response, ApiError> {
 /// # Errors
 /// None of its own.
 pub fn agents(api: &Api, _: &Call) -> Result<Response, ApiError> {
-    Ok(Response::json(200, &json!({"agents": api.flow.agents.get().statuses(), "next": null})))
+    let (agents, now) = (api.flow.agents.get(), api.flow.clock.mono());
+    let providers = agents.provider_statuses(now);
+    Ok(Response::json(200, &json!({"agents": agents.statuses(), "providers": providers, "next": null})))
 }
 
 /// `GET /api/audit`.

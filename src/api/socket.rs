@@ -273,11 +273,7 @@ impl Chat {
                 api.flow.decide(&id, decision, &principal.id).map_err(ApiError::from)
             };
             match result {
-                Ok(approval) => {
-                    let mut frame = json!(approval);
-                    frame["type"] = json!("approval");
-                    client.send(&frame);
-                }
+                Ok(_) => {} // the hub has shown it to all operators
                 Err(e) => {
                     let mut frame = frames::error(e.status, code(e.status), &e.message);
                     frame["id"] = json!(id);

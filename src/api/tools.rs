@@ -2,7 +2,7 @@
 //!
 //! Invariant: shows no secret: names, descriptions, schemas and rules alone.
 
-use serde_json::{Value, json};
+use serde_json::json;
 
 use crate::api::error::ApiError;
 use crate::api::{Api, Call};
@@ -16,12 +16,7 @@ pub fn list(api: &Api, _: &Call) -> Result<Response, ApiError> {
     let rules = api.flow.store.learned_rules()?;
     let (document, _) = api.configurator.current();
     let default = document["tools"]["default"].as_str().unwrap_or("ask");
-    Ok(Response::json(200, &json!({"tools": tools(api), "rules": rules, "default": default, "next": null})))
-}
-
-/// The tools that agents have now.
-fn tools(_: &Api) -> Vec<Value> {
-    Vec::new()
+    Ok(Response::json(200, &json!({"tools": api.flow.tools.get().list(), "rules": rules, "default": default, "next": null})))
 }
 
 /// `DELETE /api/tools/rules/:id`: calls like that one are asked about again.

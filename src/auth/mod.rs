@@ -133,6 +133,15 @@ impl Authenticator {
         }
     }
 
+    /// The highest role that a principal of that id has now; in mode `none` everybody is admin.
+    pub fn role_of(&self, id: &str) -> Option<Role> {
+        let table = self.table.get();
+        if table.mode == AuthMode::None {
+            return Some(Role::Admin);
+        }
+        table.entries.iter().filter(|(_, p)| p.id == id).map(|(_, p)| p.role).max()
+    }
+
     /// Forgets windows that are over.
     pub fn sweep(&self) {
         self.failures.sweep(self.clock.mono());
@@ -215,6 +224,8 @@ mod tests {
         lesser.tokens[0].role = Role::User;
         authenticator.replace(&lesser);
         assert!(!authenticator.still_good(&panel), "a lesser role means a new login");
+        assert_eq!((authenticator.role_of("panel"), authenticator.role_of("admin")), (Some(Role::User), Some(Role::Admin)));
+        assert_eq!(authenticator.role_of("ana"), None);
         authenticator.replace(&Auth { tokens: vec![], ..auth() });
         assert!(!authenticator.still_good(&panel));
         assert!(!authenticator.still_good(&admin("admin")), "nobody came in without a credential");

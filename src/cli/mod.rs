@@ -7,6 +7,7 @@ mod agents;
 mod approvals;
 mod chat;
 mod check;
+mod exec;
 mod memory;
 mod options;
 mod output;
@@ -78,7 +79,11 @@ options:
 
 /// Runs the command line.
 pub fn main() -> ExitCode {
-    let result = match options::parse(std::env::args_os().skip(1)) {
+    let words: Vec<_> = std::env::args_os().skip(1).collect();
+    if let Some(code) = exec::run(&words) {
+        return code;
+    }
+    let result = match options::parse(words) {
         Ok(Parsed::Help) => {
             output::text(USAGE.trim_end());
             Ok(())

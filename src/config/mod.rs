@@ -24,7 +24,7 @@ mod tests;
 pub use diff::{Plan, diff};
 pub use document::{DOCUMENT_BYTES_MAX, merge, parse, revision, text};
 pub use model::*;
-pub use problem::Problem;
+pub use problem::{Problem, join, nearest};
 pub use redact::{effective, forbidden_over_http, restore};
 pub use reference::reference;
 pub use resolve::{Env, Resolved, Site, TokenSource, resolve};

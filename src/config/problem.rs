@@ -78,7 +78,7 @@ pub(super) fn within(path: &str, above: &str) -> bool {
 }
 
 /// The path of `name` in `path`; a name that is no plain word is quoted.
-pub(super) fn join(path: &str, name: &str) -> String {
+pub fn join(path: &str, name: &str) -> String {
     if !name.is_empty()
         && name.len() <= NAME_BYTES_SHOWN
         && name.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-' | b'$'))
@@ -105,7 +105,7 @@ pub(super) fn one_of<'a>(names: impl IntoIterator<Item = &'a str>) -> String {
 }
 
 /// The one of `known` that is nearest to `name` by edit distance, with that distance; letter case counts for nothing.
-pub(super) fn nearest<'a>(name: &str, known: impl IntoIterator<Item = &'a str>) -> Option<(&'a str, usize)> {
+pub fn nearest<'a>(name: &str, known: impl IntoIterator<Item = &'a str>) -> Option<(&'a str, usize)> {
     let name = shorten(name, NAME_BYTES_SHOWN).to_lowercase();
     known.into_iter().map(|k| (k, distance(&name, &k.to_lowercase()))).min_by_key(|(_, d)| *d)
 }

@@ -6,7 +6,7 @@
 use serde_json::{Map, Value};
 
 use super::problem::{Problem, Problems, join};
-use super::raw::Raw;
+use super::raw::{Raw, Tools};
 use super::section::{Key, Section, Shape, Variants};
 use crate::base::secret::REDACTED;
 
@@ -47,7 +47,7 @@ fn with_built_in_rules(doc: &mut Value) {
 /// The effective document of one that has no problems: every key with its value or its default, what is built in included,
 /// secrets as `"***"`. It can be sent back as it is (see [`restore`]).
 pub fn effective(doc: &Value) -> Value {
-    let mut whole = section(&with_built_in(doc), &[Raw::SECTION]);
+    let mut whole = section(&with_built_in(doc), &[Raw::SECTION], Secrets::Blotted);
     if let Some(object) = whole.as_object_mut()
         && object.get("$schema").is_some_and(Value::is_null)
     {
@@ -62,38 +62,47 @@ pub fn effective(doc: &Value) -> Value {
     whole
 }
 
-fn section(object: &Value, sections: &[&Section]) -> Value {
-    let keys = sections.iter().flat_map(|s| s.keys);
-    Value::Object(keys.map(|key| (key.name.to_string(), filled(object.get(key.name), key))).collect())
+/// What becomes of secrets where a document is spelled out.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Secrets {
+    /// They are `"***"`.
+    Blotted,
+    /// They stand as they were written: for comparing alone.
+    Kept,
 }
 
-fn filled(written: Option<&Value>, key: &Key) -> Value {
+fn section(object: &Value, sections: &[&Section], secrets: Secrets) -> Value {
+    let keys = sections.iter().flat_map(|s| s.keys);
+    Value::Object(keys.map(|key| (key.name.to_string(), filled(object.get(key.name), key, secrets))).collect())
+}
+
+fn filled(written: Option<&Value>, key: &Key, secrets: Secrets) -> Value {
     match written {
-        None => shown(&key.preset.json(), &key.shape),
-        Some(v) => shown(v, &key.shape),
+        None => shown(&key.preset.json(), &key.shape, secrets),
+        Some(v) => shown(v, &key.shape, secrets),
     }
 }
 
-fn shown(v: &Value, shape: &Shape) -> Value {
+fn shown(v: &Value, shape: &Shape, secrets: Secrets) -> Value {
     match (shape, v) {
         (_, Value::Null) => Value::Null,
-        (Shape::Secret, _) => REDACTED.into(),
-        (Shape::List(shape), Value::Array(list)) => list.iter().map(|v| shown(v, shape)).collect(),
+        (Shape::Secret, _) if secrets == Secrets::Blotted => REDACTED.into(),
+        (Shape::List(shape), Value::Array(list)) => list.iter().map(|v| shown(v, shape, secrets)).collect(),
         (Shape::Map(shape), Value::Object(map)) => {
-            Value::Object(map.iter().map(|(name, v)| (name.clone(), shown(v, shape))).collect())
+            Value::Object(map.iter().map(|(name, v)| (name.clone(), shown(v, shape, secrets))).collect())
         }
-        (Shape::Section(table), _) => section(v, &[table]),
-        (Shape::Variants(table), _) => variant(v, table),
+        (Shape::Section(table), _) => section(v, &[table], secrets),
+        (Shape::Variants(table), _) => variant(v, table, secrets),
         _ => v.clone(),
     }
 }
 
-fn variant(v: &Value, table: &Variants) -> Value {
+fn variant(v: &Value, table: &Variants, secrets: Secrets) -> Value {
     let mut sections = vec![table.common];
     sections.extend(table.of(v));
     let mut object = Map::new();
     object.insert("type".into(), v["type"].clone());
-    if let Value::Object(rest) = section(v, &sections) {
+    if let Value::Object(rest) = section(v, &sections, secrets) {
         object.extend(rest);
     }
     Value::Object(object)
@@ -168,19 +177,20 @@ fn no_redaction(v: &Value, path: &str, out: &mut Problems) {
     }
 }
 
-/// The first key that names a program and differs between two documents as they were written: such keys are changed in the
-/// file alone, so over HTTP this is 403. An MCP server with a `command` counts as a whole, since its other keys are that
-/// program's arguments.
+/// The first key that names a program and differs between two documents as they were written, a default spelled out or left out
+/// being the same: such keys are changed in the file alone, so over HTTP this is 403. An MCP server with a `command` counts as a
+/// whole, since its other keys are that program's arguments.
 pub fn forbidden_over_http(old: &Value, new: &Value) -> Option<String> {
-    let tools = |doc: &Value, key| doc.get("tools").and_then(|t| t.get(key)).cloned().unwrap_or_default();
-    if tools(old, "shell") != tools(new, "shell") {
+    let tools = |doc: &Value| section(doc.get("tools").unwrap_or(&Value::Null), &[Tools::SECTION], Secrets::Kept);
+    let (old, new) = (tools(old), tools(new));
+    if old.get("shell") != new.get("shell") {
         return Some("$.tools.shell".into());
     }
-    let (old, new) = (tools(old, "mcp"), tools(new, "mcp"));
-    let names = [&old, &new].into_iter().filter_map(Value::as_object).flat_map(|map| map.keys());
+    let server = |tools: &Value, name: &str| tools.get("mcp").and_then(|mcp| mcp.get(name)).cloned();
+    let names = [&old, &new].into_iter().filter_map(|t| t.get("mcp")?.as_object()).flat_map(|map| map.keys());
     let mut changed = names.filter(|name| {
-        let (a, b) = (old.get(name.as_str()), new.get(name.as_str()));
-        a != b && [a, b].into_iter().flatten().any(|server| server.get("command").is_some())
+        let (a, b) = (server(&old, name), server(&new, name));
+        a != b && [a, b].into_iter().flatten().any(|server| server.get("command").is_some_and(|c| !c.is_null()))
     });
     changed.next().map(|name| join(&join("$.tools.mcp", name), "command"))
 }

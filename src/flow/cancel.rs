@@ -1,18 +1,201 @@
-//! Ending what a user or a caller no longer wants.
+//! What runs, so that it can be cut short: by its user, by an operator, by a caller that hung up, by the drain.
 //!
-//! Invariant: ending what is not there changes nothing. Nothing here fails or blocks.
+//! Invariant: cutting short changes no row here; the turn's own worker ends the message as cancelled (or leaves it, at a drain). A
+//! message that is not running yet is noted, and ends when its turn would begin; the notes are bounded, and one that was forgotten
+//! costs a turn that nobody waits for. Nothing here fails.
 
+use std::collections::{HashMap, VecDeque};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use crate::base::cancel::{Cancel, Why};
+use crate::domain::{Claim, WEBSOCKET_CHANNEL};
 use crate::flow::Flow;
+use crate::flow::waiters::Waited;
+use crate::store::Page;
 
-impl Flow {
-    /// Ends a message that waits or runs.
-    pub fn cancel_message(&self, message_id: &str, why: &str) {
-        log::debug!(message_id = message_id; "not cancelled: {why}");
+/// Messages that are to end as soon as their turn begins, at most.
+const DOOMED_MAX: usize = 1024;
+/// Sessions of a user that a stop looks at.
+const SESSIONS_MAX: usize = 100;
+
+struct Entry {
+    session_id: String,
+    user_id: String,
+    channel: String,
+    cancel: Cancel,
+    reason: String,
+}
+
+#[derive(Default)]
+struct Inner {
+    running: HashMap<String, Entry>,
+    doomed: VecDeque<(String, String)>,
+    is_draining: bool,
+}
+
+/// The turns that run.
+#[derive(Default)]
+pub struct Running(Mutex<Inner>);
+
+impl Running {
+    /// Nothing runs.
+    pub fn new() -> Self {
+        Self::default()
     }
 
-    /// Ends what of a user's runs or waits; gives how many messages.
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A turn begins; its cancellation, set already where it is doomed or the gateway drains.
+    pub fn begin(&self, claim: &Claim) -> Cancel {
+        let cancel = Cancel::new();
+        let mut inner = self.lock();
+        let at = inner.doomed.iter().position(|(id, _)| *id == claim.message_id);
+        let reason = at.and_then(|at| inner.doomed.remove(at)).map(|(_, reason)| reason);
+        if reason.is_some() {
+            cancel.set(Why::Asked);
+        }
+        if inner.is_draining {
+            cancel.set(Why::Drain);
+        }
+        let entry = Entry {
+            session_id: claim.session_id.clone(),
+            user_id: claim.user_id.clone(),
+            channel: claim.channel.clone(),
+            cancel: cancel.clone(),
+            reason: reason.unwrap_or_default(),
+        };
+        inner.running.insert(claim.message_id.clone(), entry);
+        cancel
+    }
+
+    /// A turn ended; why it was to be cut short, where it was.
+    pub fn end(&self, message_id: &str) -> Option<String> {
+        self.lock().running.remove(message_id).filter(|e| e.cancel.why() == Some(Why::Asked)).map(|e| e.reason)
+    }
+
+    /// Cuts short what `which` says of message, session, user and channel; how many turns.
+    fn cut(&self, reason: &str, which: impl Fn(&str, &str, &str, &str) -> bool) -> usize {
+        let cancels: Vec<Cancel> = {
+            let mut inner = self.lock();
+            let fits = inner.running.iter_mut().filter(|(id, e)| which(id, &e.session_id, &e.user_id, &e.channel));
+            fits.filter(|(_, e)| !e.cancel.is_set())
+                .map(|(_, e)| {
+                    e.reason = reason.to_string();
+                    e.cancel.clone()
+                })
+                .collect()
+        };
+        cancels.iter().for_each(|c| c.set(Why::Asked)); // outside of the lock: hooks run
+        cancels.len()
+    }
+
+    fn doom(&self, message_id: &str, reason: &str) {
+        let mut inner = self.lock();
+        if inner.doomed.len() >= DOOMED_MAX {
+            inner.doomed.pop_front();
+        }
+        inner.doomed.push_back((message_id.to_string(), reason.to_string()));
+    }
+
+    /// Cuts everything short because the gateway drains; turns that begin from now on end at once.
+    pub fn drain(&self) {
+        let cancels: Vec<Cancel> = {
+            let mut inner = self.lock();
+            inner.is_draining = true;
+            inner.running.values().map(|e| e.cancel.clone()).collect()
+        };
+        cancels.iter().for_each(|c| c.set(Why::Drain));
+    }
+}
+
+/// What a stop came to.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Stopped {
+    /// Turns that ran.
+    pub running: usize,
+    /// Messages that waited.
+    pub waiting: usize,
+}
+
+impl Flow {
+    /// Withdraws one message: its turn is cut short, or ends as soon as it would begin.
+    pub fn cancel_message(&self, message_id: &str, why: &str) {
+        if self.running.cut(why, |id, _, _, _| id == message_id) == 0 {
+            self.running.doom(message_id, why);
+        }
+    }
+
+    /// Stops a session for `message_id`, which asks for it: what runs, and what was accepted before it.
+    pub fn stop_session(&self, session_id: &str, message_id: &str, why: &str) -> Stopped {
+        let waiting = self.withdraw(session_id, Some(message_id), why);
+        let running = self.running.cut(why, |id, session, _, _| session == session_id && id != message_id);
+        Stopped { running, waiting }
+    }
+
+    /// Stops all that a user has under way in the WebSocket chat; how many messages that were.
     pub fn stop_user(&self, user_id: &str) -> usize {
-        log::debug!(user_id = user_id; "not stopped");
-        0
+        let why = "stopped by its user";
+        let page = Page { cursor: None, limit: SESSIONS_MAX };
+        let sessions = self.store.sessions_of(user_id, 0, page).map(|list| list.items).unwrap_or_else(|e| {
+            log::warn!("a user's sessions could not be read: {e}; only what runs is stopped");
+            Vec::new()
+        });
+        let here = sessions.iter().filter(|s| s.channel == WEBSOCKET_CHANNEL);
+        let waiting: usize = here.map(|s| self.withdraw(&s.id, None, why)).sum();
+        waiting + self.running.cut(why, |_, _, user, channel| user == user_id && channel == WEBSOCKET_CHANNEL)
+    }
+
+    fn withdraw(&self, session_id: &str, message_id: Option<&str>, why: &str) -> usize {
+        match self.store.cancel_waiting(session_id, message_id, why) {
+            Ok(ids) => {
+                for id in &ids {
+                    self.waiters.settle(id, &Waited::Failed { timed_out: false, reason: why.to_string() });
+                    self.hub.event("turn.cancelled", serde_json::json!({"messageId": id, "reason": why}));
+                }
+                ids.len()
+            }
+            Err(e) => {
+                log::warn!(session_id; "what waits in a session could not be withdrawn: {e}");
+                0
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::agent::prompt::tests::claim;
+
+    #[test]
+    fn what_runs_is_cut_short_once() {
+        let running = Running::new();
+        let cancel = running.begin(&claim("hi"));
+        assert_eq!(
+            running
+                .cut("stopped", |id, session, user, channel| (id, session, user, channel) == ("msg_1", "ses_1", "ana", "door")),
+            1
+        );
+        assert_eq!(running.cut("again", |_, _, _, _| true), 0, "it is cut already");
+        assert_eq!(cancel.why(), Some(Why::Asked));
+        assert_eq!(running.end("msg_1").as_deref(), Some("stopped"));
+        assert_eq!(running.end("msg_1"), None);
+    }
+
+    #[test]
+    fn what_does_not_run_yet_ends_when_it_begins() {
+        let running = Running::new();
+        for i in 0..DOOMED_MAX + 5 {
+            running.doom(&format!("other_{i}"), "x");
+        }
+        running.doom("msg_1", "hung up");
+        assert_eq!(running.begin(&claim("hi")).why(), Some(Why::Asked));
+        assert_eq!(running.end("msg_1").as_deref(), Some("hung up"));
+        assert_eq!(running.begin(&claim("hi")).why(), None, "once");
+        running.drain();
+        assert_eq!(running.end("msg_1"), None, "a drain is no wish of anybody's");
+        assert_eq!(running.begin(&claim("hi")).why(), Some(Why::Drain));
     }
 }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use serde_json::{Value, json};
 
-use crate::domain::Delivery;
+use crate::domain::{Approval, ApprovalState, Delivery};
 
 /// A message to the user. A reply bears the id of the message it answers, as its deltas do; any other its delivery's id.
 pub fn message(delivery: &Delivery) -> Arc<str> {
@@ -28,6 +28,16 @@ pub fn delta(message_id: &str, text: &str) -> Arc<str> {
 /// Something happened; for operators.
 pub fn event(name: &str, detail: Value) -> Arc<str> {
     json!({"type": "event", "event": name, "detail": detail}).to_string().into()
+}
+
+/// A question to the operators, or how it was settled; its author sees it, too, and may not decide for that.
+pub fn approval(approval: &Approval, may_decide: bool) -> Arc<str> {
+    let mut frame = json!({"type": "approval"});
+    if let (Some(frame), Ok(Value::Object(fields))) = (frame.as_object_mut(), serde_json::to_value(approval)) {
+        frame.extend(fields);
+        frame.insert("mayDecide".into(), (may_decide && approval.state == ApprovalState::Pending).into());
+    }
+    frame.to_string().into()
 }
 
 /// An error that concerns one frame of the client, or one message.

@@ -3,21 +3,23 @@
 //! Invariant: a look never waits for a channel; a reconnect is asked for, not done here. What it finds is logged once per
 //! change and shown by `/ready`.
 
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use serde_json::json;
 
 use crate::agent::AgentState;
+use crate::base::threads::STACK;
 use crate::channel::ChannelState;
-use crate::flow::Flow;
+use crate::flow::{Flow, turns};
 use crate::telemetry::process::Process;
 
 /// A turn that runs longer than this beyond its own deadline is told of.
 const STUCK: Duration = Duration::from_secs(330);
 
 /// One look.
-pub fn beat(flow: &Flow) {
+pub fn beat(flow: &Arc<Flow>) {
     for (name, channel) in flow.channels.get().all() {
         let status = channel.status();
         if matches!(status.state, ChannelState::Degraded) {
@@ -32,6 +34,8 @@ pub fn beat(flow: &Flow) {
             log::warn!(agent = agent.name.as_str(), provider = agent.provider.as_str(); "agent {} is failing: {why}", agent.name);
         }
     }
+    probe(flow);
+    turns::urgent(flow); // what a lost errand left
     memory(flow);
     if flow.store.health(false).is_err() && flow.store.health(true).is_ok() {
         log::info!("the store can write again");
@@ -44,6 +48,18 @@ pub fn beat(flow: &Flow) {
         if since > 0 && now_ms.saturating_sub(since) > STUCK.as_millis() as u64 {
             log::warn!("turn worker {i} has worked at one turn for {} s", now_ms.saturating_sub(since) / 1000);
         }
+    }
+}
+
+/// Looks after providers that are passed over, on a thread of its own: one may hang.
+fn probe(flow: &Arc<Flow>) {
+    let due = flow.agents.get().to_probe(flow.clock.mono());
+    if due.is_empty() {
+        return;
+    }
+    let clock = flow.clock.clone();
+    if let Err(e) = flow.threads.spawn_once("probe", STACK, move || due.iter().for_each(|c| c.probe(&clock))) {
+        log::warn!("providers that failed could not be looked at: {e}");
     }
 }
 

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use crate::domain::{Delivery, Principal, Role};
+use crate::domain::{Approval, Delivery, Principal, Role};
 use crate::flow::frames;
 
 /// One connection as the hub sees it.
@@ -186,6 +186,17 @@ impl Hub {
         if operators.peek().is_some() {
             let frame = frames::event(name, detail);
             operators.for_each(|c| c.line.hint(frame.clone()));
+        }
+    }
+
+    /// Shows a question, or how it was settled, to operators and to the author of the message that waits for it.
+    pub fn approval(&self, approval: &Approval) {
+        let clients = lock(&self.clients);
+        for client in clients.values().flatten() {
+            let decides = client.principal.role >= Role::Operator;
+            if decides || client.principal.id == approval.user_id {
+                client.line.hint(frames::approval(approval, decides));
+            }
         }
     }
 

@@ -7,8 +7,9 @@ use std::sync::Arc;
 
 use serde_json::Value;
 
+use crate::agent::commands::command;
 use crate::base::ids::new_id;
-use crate::domain::{Accepted, NewInbound, Standing};
+use crate::domain::{Accepted, NewInbound, OPENAI_CHANNEL, Standing};
 use crate::flow::Flow;
 use crate::store::StoreError;
 use crate::telemetry::metrics::Intake;
@@ -78,6 +79,8 @@ impl Flow {
         let id = new_id("msg", now_ms);
         parked(&id);
         let channel = arrival.channel.clone();
+        // What stops a turn, or decides what it waits for, can't wait behind it.
+        let urgent = channel != OPENAI_CHANNEL && command(&arrival.text).is_some_and(|c| c.is_urgent());
         let message = NewInbound {
             id,
             channel: arrival.channel,
@@ -90,7 +93,7 @@ impl Flow {
             metadata: arrival.metadata,
             received_ms: now_ms,
             standing: arrival.standing,
-            urgent: false,
+            urgent,
         };
         let flow = self.clone();
         self.store.accept(
@@ -98,7 +101,11 @@ impl Flow {
             Box::new(move |result| {
                 match &result {
                     Ok(accepted) if !accepted.duplicate => {
-                        flow.nudge_turns();
+                        if urgent {
+                            flow.urge();
+                        } else {
+                            flow.nudge_turns();
+                        }
                         flow.metrics.message(&channel, Intake::Accepted);
                         if let Some(channel) = flow.channels.get().get(&channel) {
                             channel.note_received();

@@ -4,8 +4,10 @@
 //! interval. A panic in a turn or a delivery is one failure of that turn or delivery. Fails by telling: a message that can't
 //! be handled ends as `failed`, one that can't be delivered as a dead letter.
 
-pub mod approvals;
+mod approvals;
 pub mod cancel;
+pub mod commands;
+mod courier;
 pub mod delivery;
 pub mod frames;
 pub mod heartbeat;
@@ -25,6 +27,7 @@ use std::time::Duration;
 use crossbeam_channel::{Receiver, Sender};
 
 use crate::agent::Agents;
+use crate::agent::tools::Toolbox;
 use crate::auth::Authenticator;
 use crate::base::backoff::Retry;
 use crate::base::clock::Clock;
@@ -35,6 +38,7 @@ use crate::base::stop::Stop;
 use crate::base::threads::{STACK, Threads};
 use crate::channel::registry::Registry;
 use crate::config::{Config, RateLimit};
+use crate::flow::cancel::Running;
 use crate::flow::hub::Hub;
 use crate::flow::listeners::Listeners;
 use crate::flow::route::Routes;
@@ -93,6 +97,10 @@ pub struct Flow {
     pub channels: Live<Registry>,
     /// The agents, replaced by a reload.
     pub agents: Live<Agents>,
+    /// What agents may call, replaced by a reload.
+    pub tools: Live<Toolbox>,
+    /// The turns that run.
+    pub running: Running,
     /// HTTP out to providers. Interrupting it cuts turns short and leaves deliveries alone.
     pub client: Arc<Client>,
     /// HTTP out to reply addresses.
@@ -117,6 +125,8 @@ pub struct Flow {
     answers: (Sender<Errand>, Receiver<Errand>),
     /// Set when no new message is to be taken.
     draining: AtomicBool,
+    /// Ends what urgent messages wait for.
+    urgent_end: Stop,
     /// Set while the process holds more memory than it may.
     overloaded: AtomicBool,
     /// Per turn worker: when it took what it works at (`Clock::mono` in ms + 1), or 0.
@@ -137,6 +147,8 @@ pub struct Parts {
     pub channels: Registry,
     /// The agents.
     pub agents: Agents,
+    /// What they may call.
+    pub tools: Toolbox,
     /// HTTP out to providers.
     pub client: Arc<Client>,
     /// HTTP out to reply addresses.
@@ -158,6 +170,8 @@ impl Flow {
             settings: Live::new(Settings::new(config)),
             channels: Live::new(parts.channels),
             agents: Live::new(parts.agents),
+            tools: Live::new(parts.tools),
+            running: Running::new(),
             client: parts.client,
             delivery_client: parts.delivery_client,
             auth: parts.auth,
@@ -172,6 +186,7 @@ impl Flow {
             errands: crossbeam_channel::bounded(1024),
             answers: crossbeam_channel::bounded(1024),
             draining: AtomicBool::new(false),
+            urgent_end: Stop::new(),
             overloaded: AtomicBool::new(false),
             busy_since: (0..workers.turns).map(|_| AtomicU64::new(0)).collect(),
             sending: AtomicUsize::new(0),
@@ -203,6 +218,7 @@ impl Flow {
             let (queue, end) = (queue.clone(), stop.clone());
             threads.spawn(name, STACK, stop, move || run_errands(&queue, &end))?;
         }
+        self.urge(); // what the former process left
         let (flow, end) = (self.clone(), stop.clone());
         threads.spawn("timer", STACK, stop, move || timer::run(&flow, &end))
     }
@@ -210,6 +226,13 @@ impl Flow {
     /// Takes no new message from now on.
     pub fn drain(&self) {
         self.draining.store(true, Ordering::SeqCst);
+        self.urgent_end.set();
+    }
+
+    /// Has the errands' thread handle what is urgent. Where too many errands wait, the heartbeat does it.
+    pub fn urge(self: &Arc<Self>) {
+        let flow = self.clone();
+        let _ = self.errand(Box::new(move || turns::urgent(&flow)));
     }
 
     /// Whether new messages are refused because the gateway drains.

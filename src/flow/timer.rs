@@ -3,6 +3,7 @@
 //! Invariant: it sleeps until the next deadline that exists; nothing here blocks for longer than one read or write of the
 //! store. A panic in one pass is caught by the thread's owner and the next pass goes on.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::base::stop::Stop;
@@ -18,12 +19,16 @@ const PRUNE: Duration = Duration::from_secs(3600);
 const KEEP: Duration = Duration::from_secs(8 * 24 * 3600);
 
 /// Runs until `stop` is set.
-pub fn run(flow: &Flow, stop: &Stop) {
+pub fn run(flow: &Arc<Flow>, stop: &Stop) {
     let start = flow.clock.mono();
     let (mut beat, mut sweep, mut prune) = (start + flow.settings.get().heartbeat, start + SWEEP, start + PRUNE);
     loop {
         let now = flow.clock.mono();
         let waiting = flow.waiters.expire(now);
+        let question = flow.store.next_approval_due();
+        if question.is_some_and(|due| due.is_zero()) {
+            flow.expire_questions();
+        }
         let listening = flow.listeners.tick(now);
         let (due, repeat) = flow.hub.due_repeats(now);
         due.iter().for_each(|r| send_again(flow, r));
@@ -45,7 +50,13 @@ pub fn run(flow: &Flow, stop: &Stop) {
             prune = now + PRUNE;
         }
         beat = beat.min(now + flow.settings.get().heartbeat); // a reload may have shortened it
-        let next = [Some(beat), Some(sweep), Some(prune), waiting, listening, repeat].into_iter().flatten().min().unwrap_or(beat);
+        // One that could not be expired is tried again at the heartbeat.
+        let question = question.filter(|due| !due.is_zero()).map(|due| now + due);
+        let next = [Some(beat), Some(sweep), Some(prune), waiting, repeat, listening, question]
+            .into_iter()
+            .flatten()
+            .min()
+            .unwrap_or(beat);
         if idle(&flow.timer_nudge.1, stop, next.saturating_sub(flow.clock.mono())) {
             return;
         }

@@ -5,24 +5,31 @@
 //! while, without holding the worker; one that won't, or one too many, sets the message aside as failed.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use serde_json::json;
 
-use crate::agent::turn::{self, TurnReply};
+use crate::agent::commands::command;
+use crate::agent::turn::budget::Reached;
+use crate::agent::turn::{Failed, Outcome, Turn, journal};
+use crate::base::cancel::Cancel;
+use crate::base::crash;
 use crate::base::error::{Error, ErrorKind};
 use crate::base::ids::new_id;
 use crate::base::stop::Stop;
-use crate::domain::{Claim, Delivery, FinishedTurn, Handoff, MessageState, NewOutbound, Spent, WEBSOCKET_CHANNEL};
+use crate::domain::{
+    Approval, Claim, Delivery, FinishedTurn, Handoff, MessageState, NewOutbound, OPENAI_CHANNEL, Spent, Step, WEBSOCKET_CHANNEL,
+};
 use crate::flow::listeners::Heard;
-use crate::flow::waiters::{Reply, Waited};
-use crate::flow::{Flow, POLL, STORE_PAUSE, frames, idle};
-use crate::store::StoreError;
+use crate::flow::waiters::{Reply as WaitedReply, Waited};
+use crate::flow::{Flow, POLL, STORE_PAUSE, commands, frames, idle};
+use crate::store::{AuditEntry, StoreError};
 use crate::telemetry::metrics::TurnEnd;
 
 /// The work of one turn worker, until `finish` is set.
-pub fn work(flow: &Flow, index: usize, finish: &Stop) {
+pub fn work(flow: &Arc<Flow>, index: usize, finish: &Stop) {
     while !finish.is_set() {
         match flow.store.claim_turn() {
             Ok(Some(claim)) => {
@@ -47,8 +54,10 @@ pub fn work(flow: &Flow, index: usize, finish: &Stop) {
     }
 }
 
-fn run(flow: &Flow, claim: Claim, finish: &Stop) {
+fn run(flow: &Arc<Flow>, claim: Claim, finish: &Stop) {
+    crash::point("turn.claimed");
     let started = flow.clock.mono();
+    let cancel = flow.running.begin(&claim);
     flow.hub.event("turn.started", json!({"messageId": claim.message_id, "sessionId": claim.session_id, "agent": claim.agent}));
     let by_websocket = claim.channel == WEBSOCKET_CHANNEL;
     let mut on_delta = |text: &str| {
@@ -57,25 +66,103 @@ fn run(flow: &Flow, claim: Claim, finish: &Stop) {
         }
         flow.listeners.tell(&claim.message_id, Heard::Delta(text));
     };
-    let outcome = catch_unwind(AssertUnwindSafe(|| answer(flow, &claim, &mut on_delta))).unwrap_or_else(|_| {
+    let outcome = catch_unwind(AssertUnwindSafe(|| answer(flow, &claim, &cancel, &mut on_delta))).unwrap_or_else(|_| {
         flow.threads.count_panic();
-        Err(Error::new(ErrorKind::Bug, "an error of the gateway's own ended the turn"))
+        let error = Error::new(ErrorKind::Bug, "an error of the gateway's own ended the turn");
+        Err(Failed { error, spent: journal::spent(&journal::rounds(&claim.steps)) })
     });
     let took = flow.clock.mono().saturating_sub(started);
+    let withdrawn = flow.running.end(&claim.message_id);
     match outcome {
-        Ok(reply) => end(flow, &claim, reply, took, finish),
-        Err(e) if e.kind == ErrorKind::Stopped => put_back(flow, &claim, took, finish),
-        Err(e) => failed(flow, &claim, &e, took, finish),
+        Ok(Ended::Reply(reply)) => end(flow, &claim, reply, took, finish),
+        Ok(Ended::Parked(approvals, step)) => park(flow, &claim, &approvals, &step, took, finish),
+        Err(Failed { spent, .. }) if withdrawn.is_some() => {
+            withdraw(flow, &claim, &withdrawn.unwrap_or_default(), spent, took, finish);
+        }
+        Err(Failed { error, .. }) if error.kind == ErrorKind::Stopped => put_back(flow, &claim, took, finish),
+        Err(Failed { error, spent }) => failed(flow, &claim, &error, spent, took, finish),
     }
 }
 
-fn answer(flow: &Flow, claim: &Claim, on_delta: &mut dyn FnMut(&str)) -> Result<TurnReply, Error> {
-    let agents = flow.agents.get();
-    let entries = agents.max_history(&claim.agent);
-    let history = flow.store.history(&claim.session_id, entries).map_err(|e| Error::new(ErrorKind::Transient, e.to_string()))?;
-    let reply = turn::run(claim, &history, &agents, &flow.clock, &|| flow.store.depths(), on_delta).map_err(|f| f.error)?;
-    flow.metrics.tokens(&reply.provider, reply.tokens.0, reply.tokens.1);
-    Ok(reply)
+/// What a turn came to, seen from here.
+enum Ended {
+    Reply(Reply),
+    Parked(Vec<Approval>, Step),
+}
+
+/// A reply with what its commit needs.
+struct Reply {
+    text: String,
+    spent: Vec<Spent>,
+    finish: String,
+    ends_session: bool,
+    forget: bool,
+}
+
+fn answer(flow: &Arc<Flow>, claim: &Claim, cancel: &Cancel, on_delta: &mut dyn FnMut(&str)) -> Result<Ended, Failed> {
+    if claim.channel != OPENAI_CHANNEL
+        && let Some(command) = command(&claim.text)
+    {
+        let done = commands::execute(flow, claim, &command).map_err(|error| Failed { error, spent: Vec::new() })?;
+        return Ok(Ended::Reply(Reply {
+            text: done.text,
+            spent: Vec::new(),
+            finish: "stop".into(),
+            ends_session: done.ends_session,
+            forget: false,
+        }));
+    }
+    let turn = Turn {
+        claim,
+        agents: &flow.agents.get(),
+        tools: &flow.tools.get(),
+        store: &*flow.store,
+        courier: flow,
+        clock: &flow.clock,
+        cancel,
+    };
+    match turn.run(on_delta)? {
+        Outcome::Parked { approvals, step } => Ok(Ended::Parked(approvals, step)),
+        Outcome::Replied(reply) => {
+            for spent in &reply.spent {
+                flow.metrics.tokens(&spent.provider, spent.tokens_in, spent.tokens_out);
+            }
+            if let Some(limit) = &reply.limit {
+                tell_limit(flow, claim, limit);
+            }
+            Ok(Ended::Reply(Reply {
+                text: reply.text,
+                spent: reply.spent,
+                finish: reply.finish,
+                ends_session: false,
+                forget: turn.asked().is_some_and(|a| a.forget),
+            }))
+        }
+    }
+}
+
+/// A limit of tokens ended a turn: its user is told by the reply, the operators here.
+fn tell_limit(flow: &Flow, claim: &Claim, limit: &Reached) {
+    let detail = json!({
+        "agent": claim.agent, "userId": claim.user_id, "messageId": claim.message_id, "limit": limit.limit, "max": limit.max,
+        "used": limit.used,
+    });
+    log::warn!(agent = claim.agent.as_str(), user_id = claim.user_id.as_str(), limit = limit.limit, max = limit.max, used = limit.used; "a limit of tokens is reached: {} of agent {}", limit.limit, claim.agent);
+    flow.hub.event("budget.reached", detail.clone());
+    let at_ms = flow.clock.unix_ms();
+    flow.store.audit(AuditEntry { at_ms, actor: "gateway".into(), action: "budget.reached".into(), detail });
+}
+
+/// Handles what can't wait for its session's turns; on the errands' thread, since all turn workers may be busy with what is to be
+/// stopped.
+pub(super) fn urgent(flow: &Arc<Flow>) {
+    while !flow.urgent_end.is_set() {
+        match flow.store.claim_urgent() {
+            Ok(Some(claim)) => run(flow, claim, &flow.urgent_end),
+            Ok(None) | Err(StoreError::Stopped) => return,
+            Err(e) => return log::warn!("an urgent message could not be taken: {e}; the heartbeat tries it again"),
+        }
+    }
 }
 
 /// Asks the store until it answers otherwise than "not now"; `None` where the gateway stops first.
@@ -96,22 +183,29 @@ fn insist<T>(finish: &Stop, mut ask: impl FnMut() -> Result<T, StoreError>) -> O
     }
 }
 
-fn end(flow: &Flow, claim: &Claim, reply: TurnReply, took: Duration, finish: &Stop) {
+fn end(flow: &Flow, claim: &Claim, reply: Reply, took: Duration, finish: &Stop) {
+    crash::point("turn.finishing");
     let turn = FinishedTurn {
         message_id: claim.message_id.clone(),
         reply: reply.text.clone(),
         ends_session: reply.ends_session,
         outbound: outbound(flow, claim, &reply.text),
         took,
-        spent: vec![Spent { provider: reply.provider.clone(), tokens_in: reply.tokens.0, tokens_out: reply.tokens.1, calls: 1 }],
-        forget: false,
+        spent: reply.spent,
+        forget: reply.forget,
     };
     match insist(finish, || flow.store.finish_turn(turn.clone())) {
         Some(Ok(deliveries)) => {
+            crash::point("turn.finished");
             send_off(flow, &deliveries);
-            let (tokens_in, tokens_out) = reply.tokens;
-            let reply = Reply { text: turn.reply, tokens_in, tokens_out, finish: String::new() };
-            flow.waiters.settle(&claim.message_id, &Waited::Reply(reply));
+            let sum = |tokens: fn(&Spent) -> u64| turn.spent.iter().map(tokens).sum();
+            let waited = WaitedReply {
+                text: turn.reply,
+                tokens_in: sum(|s| s.tokens_in),
+                tokens_out: sum(|s| s.tokens_out),
+                finish: reply.finish,
+            };
+            flow.waiters.settle(&claim.message_id, &Waited::Reply(waited));
             flow.metrics.turn(TurnEnd::Answered, took);
             flow.hub.event("turn.answered", json!({"messageId": claim.message_id, "sessionId": claim.session_id}));
             log::info!(message_id = claim.message_id.as_str(), session_id = claim.session_id.as_str(), took_ms = took.as_millis() as u64; "answered");
@@ -126,6 +220,40 @@ fn end(flow: &Flow, claim: &Claim, reply: TurnReply, took: Duration, finish: &St
         }
         None => log::warn!(message_id = claim.message_id.as_str(); "the store can't write; the next start runs this turn again"),
     }
+}
+
+/// The turn waits for decisions: it is a row now, and its worker is free.
+fn park(flow: &Flow, claim: &Claim, approvals: &[Approval], step: &Step, took: Duration, finish: &Stop) {
+    crash::point("turn.parking");
+    match insist(finish, || flow.store.park_turn(&claim.message_id, approvals.to_vec(), step.clone())) {
+        Some(Ok(())) => {
+            crash::point("turn.parked");
+            flow.metrics.turn(TurnEnd::Parked, took);
+            flow.show_questions(approvals);
+            flow.hub.event("turn.waiting", json!({"messageId": claim.message_id, "tools": step.detail}));
+        }
+        Some(Err(e)) => {
+            log::warn!(message_id = claim.message_id.as_str(); "a turn could not be left waiting: {e}");
+            let error = Error::new(ErrorKind::Transient, format!("the question to the operators was not kept: {e}"));
+            failed(flow, claim, &error, journal::spent(&journal::rounds(&claim.steps)), took, finish);
+        }
+        None => log::warn!(message_id = claim.message_id.as_str(); "the store can't write; the next start runs this turn again"),
+    }
+}
+
+/// Somebody asked to stop the turn.
+fn withdraw(flow: &Flow, claim: &Claim, why: &str, spent: Vec<Spent>, took: Duration, finish: &Stop) {
+    log::info!(message_id = claim.message_id.as_str(); "a turn was cut short: {why}");
+    flow.metrics.turn(TurnEnd::Cancelled, took);
+    match insist(finish, || flow.store.cancel_turn(&claim.message_id, why, spent.clone())) {
+        Some(Err(e)) => log::warn!(message_id = claim.message_id.as_str(); "a message was not withdrawn: {e}"),
+        Some(Ok(())) => {
+            flow.waiters.settle(&claim.message_id, &Waited::Failed { timed_out: false, reason: why.to_string() });
+            flow.hub.event("turn.cancelled", json!({"messageId": claim.message_id, "reason": why}));
+        }
+        None => {}
+    }
+    flow.nudge_turns(); // its session goes on
 }
 
 /// The reply as the channel's outbox takes it; nothing where nothing can be sent by that channel.
@@ -164,7 +292,7 @@ fn put_back(flow: &Flow, claim: &Claim, took: Duration, finish: &Stop) {
     }
 }
 
-fn failed(flow: &Flow, claim: &Claim, error: &Error, took: Duration, finish: &Stop) {
+fn failed(flow: &Flow, claim: &Claim, error: &Error, spent: Vec<Spent>, took: Duration, finish: &Stop) {
     let retry = flow.settings.get().retry;
     let asked = if let ErrorKind::Throttled(asked) = error.kind { asked } else { None };
     let again = (error.is_passing() || error.kind == ErrorKind::Bug).then(|| retry.pause(claim.failures + 1, asked)).flatten();
@@ -181,7 +309,7 @@ fn failed(flow: &Flow, claim: &Claim, error: &Error, took: Duration, finish: &St
     }
     log::error!(message_id = claim.message_id.as_str(), session_id = claim.session_id.as_str(); "a message is set aside as failed: {text}");
     flow.metrics.turn(TurnEnd::Failed, took);
-    if let Some(Err(e)) = insist(finish, || flow.store.fail_turn(&claim.message_id, &text, Vec::new(), Vec::new())) {
+    if let Some(Err(e)) = insist(finish, || flow.store.fail_turn(&claim.message_id, &text, Vec::new(), spent.clone())) {
         log::warn!(message_id = claim.message_id.as_str(); "a failed message was not set aside: {e}");
         return;
     }
@@ -199,7 +327,7 @@ fn failed(flow: &Flow, claim: &Claim, error: &Error, took: Duration, finish: &St
 /// Answers those who wait for a message that is ended.
 pub(super) fn look_up(flow: &Flow, id: &str) {
     let how = match flow.store.message(id) {
-        Ok(m) if m.state == MessageState::Answered => Waited::Reply(Reply::of(m.reply.unwrap_or_default())),
+        Ok(m) if m.state == MessageState::Answered => Waited::Reply(WaitedReply::of(m.reply.unwrap_or_default())),
         Ok(m) if m.state.is_final() => {
             Waited::Failed { timed_out: false, reason: m.error.unwrap_or_else(|| "it was cancelled".into()) }
         }

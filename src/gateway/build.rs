@@ -2,6 +2,7 @@
 //!
 //! Invariant: each part is given what it needs and nothing is looked up. Only opening the store can fail.
 
+use std::path::Path;
 use std::sync::{Arc, OnceLock};
 
 use crate::agent::Agents;
@@ -19,6 +20,7 @@ use crate::domain::WEBSOCKET_CHANNEL;
 use crate::flow::{Flow, Parts};
 use crate::gateway::Start;
 use crate::gateway::reload::{self, Reload};
+use crate::gateway::tools;
 use crate::net::client::Client;
 use crate::net::door::Door;
 use crate::net::websocket::Sockets;
@@ -55,7 +57,7 @@ pub fn build(start: Start, config: &Config, store: &Arc<SqliteStore>, threads: &
     let Start { loaded, places, logger, clock } = start;
     let chat = Arc::new(Chat::new(clock.clone()));
     let auth = Arc::new(Authenticator::new(&config.gateway.auth, clock.clone()));
-    let flow = Arc::new(Flow::new(parts(store.clone(), config, &chat, &auth, &clock, threads), config));
+    let flow = Arc::new(Flow::new(parts(store.clone(), config, &chat, &auth, &clock, threads, &places.data_dir), config));
     let limits = Arc::new(Live::new(config.gateway.limits));
     let sockets = Sockets::new(clock.clone(), threads.clone(), reload::websocket_settings(config));
     let door_cell: Arc<OnceLock<Arc<Door>>> = Arc::default();
@@ -97,6 +99,7 @@ fn parts(
     auth: &Arc<Authenticator>,
     clock: &Clock,
     threads: &Threads,
+    data_dir: &Path,
 ) -> Parts {
     let pool = config.gateway.pool_max_size;
     let (client, delivery_client) = (Arc::new(Client::new(pool)), Arc::new(Client::new(pool)));
@@ -109,6 +112,7 @@ fn parts(
         metrics,
         channels,
         agents,
+        tools: tools::toolbox(config, data_dir),
         client,
         delivery_client,
         auth: auth.clone(),

@@ -7,6 +7,7 @@
 mod build;
 pub mod reload;
 mod signals;
+mod tools;
 
 use std::cell::Cell;
 use std::path::Path;
@@ -150,6 +151,7 @@ impl Gateway {
         let turns_ended = || self.store.depths().running == 0;
         if !self.until(deadline, turns_ended) {
             log::warn!("turns are cut short; they go on at the next start");
+            self.flow.running.drain();
             self.flow.client.interrupt();
             self.until(self.clock.mono() + AFTER_INTERRUPT, turns_ended);
         }

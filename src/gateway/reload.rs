@@ -23,6 +23,7 @@ use crate::config::files::{self, Loaded, Places};
 use crate::config::{self, AuthMode, Config, Limits, Problem, Resolved, TokenSource};
 use crate::domain::WEBSOCKET_CHANNEL;
 use crate::flow::{Flow, Settings as FlowSettings};
+use crate::gateway::tools;
 use crate::net::door::Door;
 use crate::net::websocket::{self, Sockets};
 use crate::store::AuditEntry;
@@ -159,6 +160,7 @@ impl Reload {
         );
         let agents = parts.flow.agents.get();
         parts.flow.agents.set(Agents::new(config, &parts.flow.client, &parts.clock, Some(&agents)));
+        parts.flow.tools.set(tools::toolbox(config, &parts.places.data_dir));
         if let Some(api) = self.api.get().and_then(Weak::upgrade) {
             api.settings.set(Settings::new(config, &parts.clock));
         }

@@ -5,6 +5,7 @@
 
 pub mod client;
 pub mod door;
+pub mod guard;
 pub mod hosts;
 pub mod http;
 pub mod local;

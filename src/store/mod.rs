@@ -152,7 +152,8 @@ pub trait Store: Send + Sync {
     /// When the next deferred turn is due, if one waits: how long until then.
     fn next_turn_due(&self) -> Option<Duration>;
 
-    /// Adds a step to a running turn's journal. Durable.
+    /// Adds a step to a running turn's journal. Durable. `Conflict` where the message is not running, or its turn has taken 1,000
+    /// steps.
     fn record_step(&self, message_id: &str, step: Step) -> Result<()>;
 
     /// Puts a running turn back because of a failure that may pass, for `pause`; its session waits with it. Counts in
@@ -163,7 +164,8 @@ pub trait Store: Send + Sync {
     fn release_turn(&self, message_id: &str) -> Result<()>;
 
     /// Ends a turn: transcript, replies and the message's state in one transaction. Durable. `Conflict` where the message is
-    /// not running (it was ended elsewhere): nothing is written.
+    /// not running (it was ended elsewhere): nothing is written. With `forget` the session is erased in it; what is to be sent
+    /// keeps its text until it is pruned, and the log may hold what was erased until it is next carried over.
     fn finish_turn(&self, turn: FinishedTurn) -> Result<Vec<Delivery>>;
 
     /// Sets a message aside as failed, with what the user is to be told and what its tries used. Durable.
@@ -172,26 +174,30 @@ pub trait Store: Send + Sync {
     /// Ends a running turn as cancelled. Its pending approvals are cancelled with it. Durable. `Conflict` where it isn't running.
     fn cancel_turn(&self, message_id: &str, reason: &str, spent: Vec<Spent>) -> Result<()>;
 
-    /// Cancels what of a session was accepted before `message_id` and isn't running: messages that are queued or wait for an
+    /// Cancels what of a session was accepted before `message_id` (`None`: all of it) and isn't running: messages that are queued or wait for an
     /// approval (which is cancelled, too). Durable. Gives the ids of the messages.
-    fn cancel_waiting(&self, session_id: &str, message_id: &str, reason: &str) -> Result<Vec<String>>;
+    fn cancel_waiting(&self, session_id: &str, message_id: Option<&str>, reason: &str) -> Result<Vec<String>>;
 
-    /// Takes the oldest urgent message that is queued, whatever runs in its session. Soft. Ended like any other turn.
+    /// Takes the oldest urgent message that is queued, whatever runs in its session. Soft. Ended like any other turn. Where there is
+    /// none, memory tells: it may be called often.
     fn claim_urgent(&self) -> Result<Option<Claim>>;
 
     /// Lets a running turn wait for decisions: puts the approvals, adds the step, and the message waits
     /// (`MessageState::WaitingApproval`) with its session behind it. Durable. Where an approval of the same message and call is
-    /// there already, it stays as it is.
+    /// there already, it stays as it is; where all of them were decided before, the message is queued again at once. `Conflict`
+    /// where it is not running, or more than 10,000 approvals would be pending.
     fn park_turn(&self, message_id: &str, approvals: Vec<Approval>, step: Step) -> Result<()>;
 
     /// Decides a pending approval. With `Always` a rule for exactly this call is put beside it. Once a message has no pending
-    /// approval left, it is queued again at its place. Durable. `Conflict` where it is decided already: the first one counts.
+    /// approval left, it is queued again at its place. Durable. `Conflict` where it is decided already (the first one counts) or its time is over.
     fn decide_approval(&self, id: &str, decision: Decision, by: &str) -> Result<Approval>;
 
-    /// Expires the pending approvals whose time is over, by the wall clock; their messages are queued again. Durable. Gives them.
+    /// Expires pending approvals whose time is over, at most 256 at a time: by the wall clock, or because they waited that long by
+    /// the monotonic one, should the wall clock have jumped back. Their messages are queued again. Durable. Gives them.
     fn expire_approvals(&self) -> Result<Vec<Approval>>;
 
-    /// When the next pending approval expires, if there is one: how long until then. From memory, or nearly so.
+    /// When the next pending approval expires, if there is one: how long until then. From memory; one that was cancelled may
+    /// still count until it is due.
     fn next_approval_due(&self) -> Option<Duration>;
 
     /// One approval.
@@ -241,7 +247,7 @@ pub trait Store: Send + Sync {
     /// Tokens, in and out together, that `day` has seen: of an agent, by one user or by all.
     fn tokens_of(&self, day: i64, agent: &str, user_id: Option<&str>) -> Result<u64>;
 
-    /// Queues a failed message again. Durable. `Conflict` where it isn't failed.
+    /// Queues a failed message again, at its place; one that was urgent is so no more. Durable. `Conflict` where it isn't failed.
     fn retry_message(&self, message_id: &str) -> Result<()>;
 
     /// Puts outbound messages to the outbox. `key` makes a repeat harmless: `(caller, idempotency key, digest of the request)`;

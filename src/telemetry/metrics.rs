@@ -39,6 +39,10 @@ pub enum TurnEnd {
     Deferred,
     /// A drain cut it short; it goes on at the next start.
     Interrupted,
+    /// It waits for a person's decision.
+    Parked,
+    /// It was withdrawn.
+    Cancelled,
 }
 
 /// How one try to deliver ended.
@@ -55,7 +59,7 @@ pub enum DeliveryEnd {
 }
 
 pub(super) const INTAKES: [&str; 3] = ["accepted", "duplicate", "rejected"];
-pub(super) const TURN_ENDS: [&str; 4] = ["answered", "failed", "deferred", "interrupted"];
+pub(super) const TURN_ENDS: [&str; 6] = ["answered", "failed", "deferred", "interrupted", "parked", "cancelled"];
 pub(super) const DELIVERY_ENDS: [&str; 4] = ["sent", "retried", "dead", "unknown"];
 pub(super) const RESULTS: [&str; 2] = ["ok", "failed"];
 pub(super) const DIRECTIONS: [&str; 2] = ["in", "out"];
@@ -97,7 +101,7 @@ pub struct Metrics {
     pub(super) websockets: AtomicU64,
     pub(super) websockets_total: AtomicU64,
     pub(super) messages: Family<Counters<3>>,
-    pub(super) turns: Counters<4>,
+    pub(super) turns: Counters<6>,
     pub(super) turn_time: Histogram,
     pub(super) deliveries: Family<Counters<4>>,
     pub(super) delivery_time: Histogram,

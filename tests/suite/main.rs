@@ -22,4 +22,5 @@ mod lifecycle;
 mod model_server;
 mod openai;
 mod openai_sdk;
+mod tools;
 mod websocket;

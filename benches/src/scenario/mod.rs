@@ -9,6 +9,7 @@ mod reply;
 mod slow;
 mod sockets;
 mod start;
+mod tools;
 mod waiting;
 
 pub use accept::drive;
@@ -34,6 +35,7 @@ pub const ALL: &[Scenario] = &[
     health::SCENARIO,
     accept::SCENARIO,
     reply::SCENARIO,
+    tools::SCENARIO,
     start::SCENARIO,
     idle::SCENARIO,
     sockets::SCENARIO,

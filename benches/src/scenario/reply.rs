@@ -53,8 +53,19 @@ fn run(setting: &Setting, table: &mut Table) -> Outcome<()> {
     Ok(())
 }
 
+/// Says "hi" over the webhook and waits for the reply.
+pub(super) fn greet(connection: &mut Connection) -> Outcome<()> {
+    let mut request = Vec::new();
+    let body = json!({"userId": "ana", "message": "hi"}).to_string();
+    http::post(&mut request, "/webhook/default?wait=10000", TOKEN, &body);
+    match connection.exchange(&request)? {
+        (200, _) => Ok(()),
+        (status, body) => Err(format!("answered {status}: {}", String::from_utf8_lossy(&body)).into()),
+    }
+}
+
 /// One message over the webhook: microseconds until its reply.
-fn webhook(connection: &mut Connection, id: &str, user: &str) -> Outcome<f64> {
+pub(super) fn webhook(connection: &mut Connection, id: &str, user: &str) -> Outcome<f64> {
     let mut request = Vec::new();
     let body = json!({"messageId": id, "userId": user, "message": "hello there"}).to_string();
     http::post(&mut request, "/webhook/default?wait=10000", TOKEN, &body);

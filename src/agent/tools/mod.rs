@@ -5,10 +5,29 @@
 //! by the gateway ([`Who`]), never by the model's arguments. A call that may not or cannot run is a result with `is_error`, in
 //! words that the model can use; a panic in a tool is one such result.
 
+mod html;
+pub mod http;
+pub mod memory;
+pub mod message;
+mod names;
+pub mod pattern;
+pub mod policy;
+pub mod question;
+pub mod schema;
+pub mod session;
+pub mod shell;
+#[cfg(test)]
+mod support_tests;
+pub mod system;
+#[cfg(test)]
+mod tests;
+pub mod time;
+mod toolbox;
+
 use std::sync::Arc;
 use std::time::Duration;
 
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 
 use crate::agent::provider::ToolSpec;
 use crate::base::cancel::Cancel;
@@ -16,6 +35,9 @@ use crate::base::clock::Clock;
 use crate::base::error::Result;
 use crate::domain::{Approval, CallResult, Standing};
 use crate::store::Store;
+
+pub use policy::Policy;
+pub use toolbox::{ToolInfo, Toolbox};
 
 /// Longest output of a call, in bytes; what is beyond is cut, and the model is told.
 pub const OUTPUT_BYTES_MAX: usize = 16 * 1024;
@@ -35,6 +57,14 @@ pub struct About {
     pub dangerous: bool,
     /// Whether it is for everybody, senders that nobody vouches for included: it reads nothing but what the prompt holds anyway.
     pub safe: bool,
+}
+
+impl About {
+    /// A tool that is neither idempotent nor dangerous nor safe.
+    pub fn new(name: &str, description: &str, schema: Value) -> Self {
+        let spec = ToolSpec { name: name.to_string(), wire: names::wire(name), description: description.to_string(), schema };
+        About { spec: Arc::new(spec), idempotent: false, dangerous: false, safe: false }
+    }
 }
 
 /// On whose behalf a call is made, as the gateway knows it.
@@ -96,6 +126,13 @@ pub trait Tool: Send + Sync {
         Ok(String::new())
     }
 
+    /// The argument by which this call reaches beyond the user's own, if it does: only a rule that has a pattern for that argument
+    /// can allow the call; where another one would, a person is asked.
+    fn reaches(&self, arguments: &Map<String, Value>, who: &Who) -> Option<&'static str> {
+        let _ = (arguments, who);
+        None
+    }
+
     /// How long a call may take.
     fn wait(&self) -> Duration {
         CALL_WAIT
@@ -139,7 +176,37 @@ pub enum Invoked {
     Ask(Question),
 }
 
-#[allow(unused_imports)]
-use crate::domain::ToolCall as _Call;
 /// An approval that was given to this very call, if there is one.
 pub type Permit<'a> = Option<&'a Approval>;
+
+/// Tools that come and go: those of MCP servers.
+pub trait Source: Send + Sync {
+    /// Those that can be called now. It must not block.
+    fn tools(&self) -> Vec<Arc<dyn Tool>>;
+}
+
+/// The tools that need nothing but the store, the clock and the courier.
+pub fn built_in() -> Vec<Arc<dyn Tool>> {
+    vec![
+        Arc::new(time::Now::default()),
+        Arc::new(memory::Save::default()),
+        Arc::new(memory::Search::default()),
+        Arc::new(memory::Forget::default()),
+        Arc::new(session::History::default()),
+        Arc::new(message::Send::default()),
+    ]
+}
+
+/// The schema of arguments: these and no others.
+pub fn object(properties: Value, required: &[&str]) -> Value {
+    let mut schema = json!({"type": "object", "properties": properties, "additionalProperties": false});
+    if !required.is_empty() {
+        schema["required"] = required.into();
+    }
+    schema
+}
+
+/// The text of an argument that the schema demands.
+fn text<'a>(arguments: &'a Map<String, Value>, name: &str) -> &'a str {
+    arguments.get(name).and_then(Value::as_str).unwrap_or_default()
+}

@@ -182,8 +182,8 @@ section! {
     ShellCommand {
         /// Its absolute path. A change of the file behind it needs a new approval.
         path: String = key("path", Preset::Required).range(1, 4096);
-        /// Its arguments, one pattern each: a text, in which `*` stands for any part; `*` never stands for a leading `-`. With a
-        /// last one of `...` the one before it may come any number of times.
+        /// Its arguments, one pattern each: a text, in which `*` stands for any part, but never for a leading `-`, for `..` between
+        /// slashes, or for control characters. With a last one of `...` the one before it may come any number of times.
         args: Vec<String> = key("args", Preset::EmptyList).range(0, 64);
         /// What it does, for the model.
         about: Option<String> = key("about", Preset::Unset).range(1, 300);

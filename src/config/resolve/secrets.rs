@@ -32,6 +32,8 @@ pub(in crate::config) enum Use {
     Signing,
     /// Another server's key: whatever that server gave, as long as it fits into a header.
     Key,
+    /// The value of a program's environment variable: any text without a NUL, an empty one too.
+    Variable,
 }
 
 impl Resolver<'_> {
@@ -102,7 +104,10 @@ pub(super) fn complaint(text: &str, used: Use) -> Option<String> {
     different.sort_unstable();
     different.dedup();
     let chars = text.chars().count();
-    if text.trim().is_empty() {
+    if used == Use::Variable && text.contains('\0') {
+        return Some("a NUL character, which no environment carries".into());
+    }
+    if used != Use::Variable && text.trim().is_empty() {
         return Some("an empty text, expected a secret".into());
     }
     if text.len() > SECRET_BYTES_MAX {
@@ -111,13 +116,13 @@ pub(super) fn complaint(text: &str, used: Use) -> Option<String> {
     if text == REDACTED {
         return Some("\"***\", which stands for a secret and is none; write the secret itself, {\"env\"} or {\"file\"}".into());
     }
-    if used != Use::Signing && !text.bytes().all(|b| (0x21..=0x7e).contains(&b)) {
+    if matches!(used, Use::Token | Use::Key) && !text.bytes().all(|b| (0x21..=0x7e).contains(&b)) {
         return Some("blanks, control characters or characters beyond ASCII, which no header carries".into());
     }
     if text.starts_with("${") || text.starts_with("$(") || text.starts_with('<') && text.ends_with('>') {
         return Some("a placeholder that nothing filled in; variables are written {\"env\": \"NAME\"}".into());
     }
-    if used == Use::Key {
+    if matches!(used, Use::Key | Use::Variable) {
         return None;
     }
     if PLACEHOLDERS.iter().any(|p| bare.contains(p)) || different.len() < DIFFERENT_CHARS_MIN && chars >= TOKEN_CHARS_MIN {

@@ -146,6 +146,10 @@ fn all_sections_at_once() {
         ("/channels/door/secret", json!("***")),
         ("/channels/door/replyUrl", Value::Null),
         ("/providers/local/apiKey", Value::Null),
+        (
+            "/tools/rules",
+            json!([{"tool": "time.*", "action": "allow", "agent": null, "channel": null, "user": null, "role": null, "arguments": {}}]),
+        ),
     ] {
         let (parent, name) = at.rsplit_once('/').unwrap();
         expected.pointer_mut(parent).unwrap()[name] = shown;
@@ -166,7 +170,9 @@ fn secretive() -> Value {
             "mx": {"type": "matrix", "homeserver": "h", "userId": "u", "accessToken": secret(5), "password": secret(6), "enabled": false},
             "mq": {"type": "mqtt", "url": "mqtt://a", "password": secret(7), "enabled": false},
             "sl": {"type": "slack", "appToken": secret(8), "botToken": secret(9), "enabled": false}},
-        "providers": {"p": {"type": "openai", "baseUrl": "http://a.example", "apiKey": secret(10)}}
+        "providers": {"p": {"type": "openai", "baseUrl": "http://a.example", "apiKey": secret(10)}},
+        "tools": {"mcp": {"files": {"command": "/bin/x", "env": {"KEY": secret(11), "B": {"env": "B"}}},
+            "web": {"url": "http://a.example/mcp", "token": secret(12)}}}
     })
 }
 
@@ -179,7 +185,7 @@ fn no_secret_is_ever_seen() {
     let resolved = secretive_world().resolve(&secretive()).unwrap();
     let mut shown = format!("{resolved:?} {} {:?}", resolved.effective, diff(&resolved, &read("{}").unwrap()));
     // Every document with one more mistake in it.
-    for at in ["/gateway", "/channels/door", "/providers/p", "/gateway/auth/tokens/0"] {
+    for at in ["/gateway", "/channels/door", "/providers/p", "/gateway/auth/tokens/0", "/tools/mcp/files", "/tools/mcp/web"] {
         let mut doc = secretive();
         doc.pointer_mut(at).unwrap()["mistake"] = CANARY.into();
         shown += &format!("{:?}", secretive_world().resolve(&doc).unwrap_err());
@@ -206,6 +212,11 @@ fn redaction_there_and_back() {
     assert!(diff(&before, &after).is_empty() && before.effective == after.effective);
     assert_eq!(back.pointer("/channels/door/replySecret"), Some(&json!({"file": "reply"})), "as it was written");
     assert_eq!(back.pointer("/gateway/auth/tokens/1/token"), Some(&json!({"env": "B"})));
+    assert_eq!(before.effective.pointer("/tools/mcp/files/env"), Some(&json!({"KEY": "***", "B": "***"})));
+    for at in ["/tools/mcp/files/env", "/tools/mcp/web/token"] {
+        assert_eq!(back.pointer(at), doc.pointer(at));
+    }
+    assert_eq!(forbidden_over_http(&doc, &back), None, "what was read may be sent back");
 
     // Tokens are known by their names, whatever their order.
     let mut swapped = before.effective.clone();
@@ -245,7 +256,11 @@ fn redaction_that_stands_for_nothing() {
         ),
         (
             json!({"tools": {"mcp": {"m": {"env": {"KEY": "***"}}}}}),
-            "$.tools.mcp.m.env.KEY: found \"***\", which stands for a secret; no secret belongs here",
+            "$.tools.mcp.m.env.KEY: found \"***\", which stands for a secret that is there already, and there is none; give its value",
+        ),
+        (
+            json!({"tools": {"mcp": {"files": {"command": "/bin/x", "args": ["***"]}}}}),
+            "$.tools.mcp.files.args[0]: found \"***\", which stands for a secret; no secret belongs here",
         ),
         (json!("***"), "$: found \"***\", which stands for a secret; no secret belongs here"),
     ] {
@@ -315,26 +330,4 @@ fn a_secret_behind_the_same_name_changes() {
     let [old, new] = ["first-0123456789", "second-0123456789"].map(|s| World::default().var("A", s).resolve(&doc).unwrap());
     assert_eq!(diff(&old, &new).applied, ["channels.door.secret"]);
     assert_eq!(old.effective, new.effective);
-}
-
-#[test]
-fn programs_are_named_in_the_file_alone() {
-    let old = json!({"tools": {"mcp": {"a": {"command": "x", "args": ["1"]}, "web": {"url": "http://a"}}}});
-    for (patch, path) in [
-        (json!({}), None),
-        (json!({"tools": {"default": "deny"}}), None),
-        (json!({"tools": {"mcp": {"web": {"url": "http://b"}}}}), None),
-        (json!({"tools": {"mcp": {"web": null}}}), None),
-        (json!({"tools": {"shell": {"allow": ["ls"]}}}), Some("$.tools.shell")),
-        (json!({"tools": {"mcp": {"a": {"command": "y"}}}}), Some("$.tools.mcp.a.command")),
-        (json!({"tools": {"mcp": {"a": {"args": ["-c", "evil"]}}}}), Some("$.tools.mcp.a.command")),
-        (json!({"tools": {"mcp": {"a": null}}}), Some("$.tools.mcp.a.command")),
-        (json!({"tools": {"mcp": {"web": {"command": "sh"}}}}), Some("$.tools.mcp.web.command")),
-        (json!({"tools": {"mcp": {"new": {"command": "sh"}}}}), Some("$.tools.mcp.new.command")),
-        (json!({"tools": null}), Some("$.tools.mcp.a.command")),
-    ] {
-        let mut new = old.clone();
-        merge(&mut new, &patch);
-        assert_eq!(forbidden_over_http(&old, &new).as_deref(), path, "{patch}");
-    }
 }

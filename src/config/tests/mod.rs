@@ -5,6 +5,7 @@ mod documents;
 mod generated;
 mod meaning;
 mod problems;
+mod tools;
 mod watching;
 
 use std::collections::BTreeMap;

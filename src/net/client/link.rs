@@ -1,15 +1,24 @@
-//! The connection under a call: TCP, then TLS where it is asked for, with two things that ureq's own chain does not tell or take.
+//! The connection under a call: TCP, then TLS where it is asked for, with three things that ureq's own chain does not tell or
+//! take.
 //!
-//! Invariant: the deadline of a read is the one that the reading thread set for it, and the TLS configuration is built once. A
-//! call runs on one thread from its begin to its last read, so what is passed along is kept by thread. It fails as ureq does.
+//! Invariant: the deadline of a read is the one that the reading thread set for it; whoever cancels a call shuts the connection
+//! down on which it blocks, new or taken from the pool, and such a connection is never used again; the TLS configuration is
+//! built once. A call runs on one thread from its begin to its last read, so what is passed along is kept by thread. It fails
+//! as ureq does.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Weak};
 use std::time::Duration;
+use std::{fmt, io};
 
 use ureq::Error;
 use ureq::unversioned::transport::{
-    Buffers, ConnectionDetails, Connector, NextTimeout, RustlsConnector, TcpConnector, Transport,
+    Buffers, ConnectionDetails, Connector, NextTimeout, RustlsConnector, ShutdownHandle, Transport,
 };
+
+use crate::base::cancel::{Cancel, Guard};
+use crate::net::client::socket::{self, SocketTransport};
 
 thread_local! {
     /// The deadline of the read that this thread is in. ureq has one for all reads of a call; the first one of a body waits
@@ -17,6 +26,8 @@ thread_local! {
     static READ_LIMIT: Cell<Option<Duration>> = const { Cell::new(None) };
     /// Whether the call that this thread is in opened a connection (and did not take an idle one).
     static CONNECTED: Cell<bool> = const { Cell::new(false) };
+    /// What cuts short whatever this thread blocks on.
+    static CANCEL: RefCell<Option<Cancel>> = const { RefCell::new(None) };
 }
 
 /// Begins a call on this thread.
@@ -37,6 +48,25 @@ pub fn reading_within<T>(limit: Duration, read: impl FnOnce() -> T) -> T {
     result
 }
 
+/// Runs `work`, in which whatever blocks ends as soon as `cancel` is set.
+pub fn cut_by<T>(cancel: Option<&Cancel>, work: impl FnOnce() -> T) -> T {
+    /// Also where the work panics: the thread goes on, with other calls.
+    struct Restore(Option<Cancel>);
+    impl Drop for Restore {
+        fn drop(&mut self) {
+            CANCEL.set(self.0.take());
+        }
+    }
+    let _restore = Restore(CANCEL.replace(cancel.cloned()));
+    work()
+}
+
+/// Has `hook` run when the call that this thread is in is cancelled, for as long as the guard lives.
+pub fn on_cancel(hook: impl FnOnce() + Send + 'static) -> Option<Guard> {
+    let cancel = CANCEL.with_borrow(Option::clone)?;
+    Some(cancel.on_set(hook))
+}
+
 /// Notes that this thread opens a connection; for connectors.
 pub fn connecting() {
     CONNECTED.set(true);
@@ -53,7 +83,6 @@ pub fn limited(mut timeout: NextTimeout) -> NextTimeout {
 /// Opens TCP connections, with TLS for `https`.
 #[derive(Debug, Default)]
 pub struct Wire {
-    tcp: TcpConnector,
     tls: RustlsConnector,
 }
 
@@ -62,7 +91,9 @@ impl Connector for Wire {
 
     fn connect(&self, details: &ConnectionDetails, _: Option<()>) -> Result<Option<Self::Out>, Error> {
         connecting();
-        let tcp = Connector::<()>::connect(&self.tcp, details, None)?.map(Limited);
+        let tcp = SocketTransport::new(socket::open(&details.addrs, details.timeout)?, details)?;
+        let line = Arc::new(Line { handle: tcp.handle(), is_cut: AtomicBool::new(false) });
+        let tcp = Some(Guarded { transport: tcp, line });
         // A call's own configuration (its deadlines) would have ureq build the TLS configuration anew for each connection;
         // ours never differs in TLS.
         let details = ConnectionDetails {
@@ -81,28 +112,66 @@ impl Connector for Wire {
     }
 }
 
-/// A transport whose reads obey [`reading_within`].
-#[derive(Debug)]
-struct Limited<T>(T);
+/// What is needed of a connection to cut it from another thread.
+struct Line {
+    handle: Weak<dyn ShutdownHandle>,
+    /// It was cut: whatever its last bytes were, nobody may use it again.
+    is_cut: AtomicBool,
+}
 
-impl<T: Transport> Transport for Limited<T> {
+impl Line {
+    fn cut(&self) {
+        self.is_cut.store(true, Ordering::SeqCst);
+        if let Some(handle) = self.handle.upgrade() {
+            handle.shutdown();
+        }
+    }
+}
+
+/// A transport whose reads obey [`reading_within`], and whose blocking ends when its call is cancelled.
+struct Guarded<T> {
+    transport: T,
+    line: Arc<Line>,
+}
+
+impl<T: fmt::Debug> fmt::Debug for Guarded<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.transport.fmt(f)
+    }
+}
+
+impl<T> Guarded<T> {
+    fn cuttable<R>(&mut self, work: impl FnOnce(&mut T) -> Result<R, Error>) -> Result<R, Error> {
+        let line = self.line.clone();
+        let guard = on_cancel(move || line.cut());
+        let result = work(&mut self.transport);
+        drop(guard);
+        // A read that was cut looks like the end of the stream.
+        if self.line.is_cut.load(Ordering::SeqCst) {
+            return Err(io::Error::from(io::ErrorKind::ConnectionAborted).into());
+        }
+        result
+    }
+}
+
+impl<T: Transport> Transport for Guarded<T> {
     fn buffers(&mut self) -> &mut dyn Buffers {
-        self.0.buffers()
+        self.transport.buffers()
     }
 
     fn transmit_output(&mut self, amount: usize, timeout: NextTimeout) -> Result<(), Error> {
-        self.0.transmit_output(amount, timeout)
+        self.cuttable(|t| t.transmit_output(amount, timeout))
     }
 
     fn await_input(&mut self, timeout: NextTimeout) -> Result<bool, Error> {
-        self.0.await_input(limited(timeout))
+        self.cuttable(|t| t.await_input(limited(timeout)))
     }
 
     fn is_open(&mut self) -> bool {
-        self.0.is_open()
+        !self.line.is_cut.load(Ordering::SeqCst) && self.transport.is_open()
     }
 
     fn is_tls(&self) -> bool {
-        self.0.is_tls()
+        self.transport.is_tls()
     }
 }

@@ -11,6 +11,8 @@ use crate::store::sqlite::sql::{Ran, Sql, conflict, not_found};
 use crate::store::sqlite::words;
 use crate::store::{Listed, Page};
 
+/// From so many notes on it is cheaper to write the index anew than to look for each of their words in it.
+const MANY: usize = 16;
 /// Most notes that a search gives.
 const FOUND_MAX: usize = 100;
 
@@ -92,7 +94,14 @@ fn remove(sql: &Sql<'_>, n: i64, note: &Note) -> Ran<()> {
 /// Forgets all notes of a user.
 pub(super) fn erase_user(sql: &Sql<'_>, user_id: &str) -> Ran<()> {
     let all = sql.all(&format!("SELECT {COLUMNS} FROM notes n WHERE n.user_id = ?1"), [user_id], read)?;
-    all.iter().try_for_each(|(n, note)| remove(sql, *n, note))
+    if all.len() < MANY {
+        return all.iter().try_for_each(|(n, note)| remove(sql, *n, note));
+    }
+    const SECURE: &str = "INSERT INTO words (words, rank) VALUES ('secure-delete', ?1)";
+    sql.exec(SECURE, [0])?;
+    all.iter().try_for_each(|(n, note)| remove(sql, *n, note))?;
+    sql.exec("INSERT INTO words (words) VALUES ('optimize')", [])?;
+    sql.exec(SECURE, [1]).map(drop)
 }
 
 /// One note.

@@ -152,6 +152,11 @@ impl Look {
         Next::At(self.now + pause)
     }
 
+    /// By the wall clock, what is put off beyond the first time and up to the second is not due.
+    pub(super) fn bounds_ms(&self) -> (i64, i64) {
+        (self.wall_ms, self.wall_ms.saturating_add(i64::try_from(self.put_off_max.as_millis()).unwrap_or(i64::MAX)))
+    }
+
     /// When something that was put off by the wall clock is due by the monotonic one.
     pub(super) fn next(&self, not_before_ms: i64) -> Next {
         match u64::try_from(not_before_ms.saturating_sub(self.wall_ms)).map(Duration::from_millis) {

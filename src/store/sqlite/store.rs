@@ -94,14 +94,14 @@ impl Store for SqliteStore {
         self.ask(DURABLE, work, let_go(message_id, None, |left: &Left| *left), |_, _| {}).map(drop)
     }
 
-    fn cancel_waiting(&self, session_id: &str, message_id: &str, reason: &str) -> Result<Vec<String>> {
-        let (session, id, reason) = (session_id.to_string(), message_id.to_string(), reason.to_string());
+    fn cancel_waiting(&self, session_id: &str, message_id: Option<&str>, reason: &str) -> Result<Vec<String>> {
+        let (session, id, reason) = (session_id.to_string(), message_id.map(str::to_string), reason.to_string());
         let after = |shared: &Shared, outcome: &Result<(Vec<String>, Left)>| {
             if let Ok((_, left)) = outcome {
                 settle::learn(shared, *left);
             }
         };
-        let work = move |sql: &Sql<'_>| turns::cancel_waiting(sql, &session, &id, &reason);
+        let work = move |sql: &Sql<'_>| turns::cancel_waiting(sql, &session, id.as_deref(), &reason);
         self.ask(DURABLE, work, after, |_, _| {}).map(|(ids, _)| ids)
     }
 

@@ -111,16 +111,14 @@ pub(super) fn claim(sql: &Sql<'_>, session: i64) -> Ran<Option<Claim>> {
 
 /// Starts the turn of the oldest urgent message, whatever its session does.
 pub(super) fn claim_urgent(sql: &Sql<'_>) -> Ran<Option<Claim>> {
-    // One that was put off is due by the wall clock, as after a start.
-    let look = Look::later(sql.clock());
-    let queued = sql.all(
-        "SELECT seq, not_before_ms FROM work INDEXED BY work_urgent WHERE urgent = 1 AND state = 0 ORDER BY seq LIMIT 1000",
-        [],
-        |row| Ok((row.get::<_, i64>(0)?, row.get::<_, i64>(1)?)),
+    let (now, far) = Look::later(sql.clock()).bounds_ms();
+    let oldest = sql.one(
+        "SELECT seq FROM work INDEXED BY work_urgent
+         WHERE urgent = 1 AND state = 0 AND NOT (not_before_ms > ?1 AND not_before_ms <= ?2) ORDER BY seq LIMIT 1",
+        [now, far],
+        |row| row.get::<_, i64>(0),
     )?;
-    let Some((seq, _)) = queued.into_iter().find(|(_, not_before_ms)| look.next(*not_before_ms) == Next::Now) else {
-        return Ok(None);
-    };
+    let Some(seq) = oldest else { return Ok(None) };
     match sql.one(&format!("{HEAD} w.urgent = 1 AND w.state = 0 AND w.seq = ?1"), [seq], read_head)? {
         Some(head) => start(sql, head).map(Some),
         None => Ok(None),
@@ -295,13 +293,20 @@ pub(super) fn cancel(sql: &Sql<'_>, message_id: &str, reason: &str, spent: &[Spe
 }
 
 /// Cancels what of a session stands before a message and does not run; urgent ones that are queued go on. Gives their ids.
-pub(super) fn cancel_waiting(sql: &Sql<'_>, session_id: &str, message_id: &str, reason: &str) -> Ran<(Vec<String>, Left)> {
+pub(super) fn cancel_waiting(
+    sql: &Sql<'_>,
+    session_id: &str,
+    message_id: Option<&str>,
+    reason: &str,
+) -> Ran<(Vec<String>, Left)> {
     let Some(session) = sql.one("SELECT n FROM sessions WHERE id = ?1", [session_id], |row| row.get(0))? else {
         return not_found();
     };
-    let Some(before) = sql.one("SELECT seq FROM inbox WHERE id = ?1", [message_id], |row| row.get::<_, i64>(0))? else {
-        return not_found();
+    let before = match message_id {
+        None => Some(i64::MAX),
+        Some(id) => sql.one("SELECT seq FROM inbox WHERE id = ?1", [id], |row| row.get::<_, i64>(0))?,
     };
+    let Some(before) = before else { return not_found() };
     let found = sql.all(
         "SELECT w.seq, i.id FROM work w CROSS JOIN inbox i ON i.seq = w.seq
          WHERE w.session = ?1 AND w.seq < ?2 AND (w.state = 2 OR (w.state = 0 AND w.urgent = 0)) ORDER BY w.seq",

@@ -170,7 +170,7 @@ fn whatever_ends_a_message_cancels_what_it_waits_for() {
     let ends: [(&str, End<'_>); 2] = [
         ("cancelled", &|home, turn| {
             let stop = accept(home, NewInbound { urgent: true, ..hello("a", "/stop") }).unwrap();
-            let gone = home.cancel_waiting(&turn.session_id, &stop.id, "stopped by /stop").unwrap();
+            let gone = home.cancel_waiting(&turn.session_id, Some(&stop.id), "stopped by /stop").unwrap();
             assert_eq!(gone, std::slice::from_ref(&turn.message_id));
         }),
         ("erased", &|home, _| assert_eq!(home.erase_user("a"), Ok(1))),
@@ -205,7 +205,7 @@ fn decisions_and_cancellations_race_and_one_of_them_wins() {
         let stop = accept(&home, NewInbound { urgent: true, ..hello("a", "/stop") }).unwrap();
         std::thread::scope(|s| {
             s.spawn(|| home.decide_approval(&asked[0].id, Decision::Allow, "ana"));
-            s.spawn(|| home.cancel_waiting(&turn.session_id, &stop.id, "stopped").unwrap());
+            s.spawn(|| home.cancel_waiting(&turn.session_id, Some(&stop.id), "stopped").unwrap());
         });
         // A decision first is a message that is queued, and cancelled as such.
         let message = home.message(&turn.message_id).unwrap();
@@ -330,7 +330,7 @@ fn a_waiting_message_that_is_cancelled_lets_the_next_one_run() {
     let mut home = Home::new();
     let ids = accept_all(&home, &[("a", "a1"), ("a", "a2"), ("a", "a3")]);
     let (turn, _) = park(&home, &["c1"]);
-    assert_eq!(home.cancel_waiting(&turn.session_id, &ids[1], "no"), Ok(vec![ids[0].clone()]));
+    assert_eq!(home.cancel_waiting(&turn.session_id, Some(&ids[1]), "no"), Ok(vec![ids[0].clone()]));
     assert_eq!(claim_text(&home).as_deref(), Some("a2"));
     home.crash();
     assert_eq!(answer_all(&home), ["a2", "a3"]);
@@ -358,4 +358,27 @@ fn sessions_that_wait_do_not_spin_the_index() {
     home.crash();
     assert_eq!((claim(&home), home.next_turn_due()), (None, None));
     assert_eq!(std::iter::from_fn(|| home.claim_urgent().unwrap()).count(), 30);
+}
+
+#[test]
+fn more_sessions_that_wait_than_memory_holds_do_not_spin_it_either() {
+    let mut home = Home::new();
+    home.die();
+    let file = Connection::open(home.path()).unwrap();
+    file.execute_batch(
+        "BEGIN;
+         WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 5000)
+         INSERT INTO sessions SELECT i, 'ses_' || i, 'u' || i, 'door', '', 'main', 0, 0, NULL FROM n;
+         INSERT INTO inbox SELECT n, 'msg_' || n, n, 'p', NULL, 0, NULL, 't', 0 FROM sessions;
+         INSERT INTO inbox SELECT n + 5000, 'msg_b' || n, n, 'p', NULL, 0, NULL, 'behind', 0 FROM sessions;
+         INSERT INTO work SELECT session, seq, CASE WHEN seq < 4990 THEN 2 ELSE 0 END, 1, 0, 0, 0, '', 0 FROM inbox;
+         COMMIT;",
+    )
+    .unwrap();
+    drop(file);
+    home.open();
+    assert_eq!((home.depths().waiting_approval, home.depths().queued), (4989, 5011));
+    assert_eq!(std::iter::from_fn(|| claim_text(&home)).collect::<String>(), "t".repeat(11));
+    let before = home.stats();
+    assert_eq!((claim(&home), home.next_turn_due(), home.stats()), (None, None, before));
 }

@@ -194,6 +194,8 @@ fn forgetting_leaves_no_byte() {
     let (single, rest) = forgotten.split_at(30);
     single.iter().for_each(|note| home.forget_note(&note.id).unwrap());
     home.change_note(&rest[0].id, "harmless").unwrap();
+    keep(&home, "eve", &[&canary(1), &canary(8)]);
+    home.erase_user("eve").unwrap();
     home.erase_user("ana").unwrap();
     assert_eq!(home.notes("ana", None, page(9)).unwrap().items, vec![]);
     assert_eq!(home.search_notes("bob", "main", "candid", 500).unwrap().len(), 100);

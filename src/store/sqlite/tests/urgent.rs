@@ -160,11 +160,11 @@ fn stopping_takes_what_stands_before_and_nothing_else() {
     accept_all(&home, &[("a", "a4")]);
     assert_eq!(urgent_text(&home).as_deref(), Some("/status"));
     home.release_turn(&status.id).unwrap();
-    let stopped = home.cancel_waiting(&running.session_id, &stop.id, "stopped by /stop").unwrap();
+    let stopped = home.cancel_waiting(&running.session_id, Some(&stop.id), "stopped by /stop").unwrap();
     assert_eq!(stopped, [ids[1].clone(), ids[3].clone()]);
-    assert_eq!(home.cancel_waiting(&running.session_id, &stop.id, "again"), Ok(vec![]));
+    assert_eq!(home.cancel_waiting(&running.session_id, Some(&stop.id), "again"), Ok(vec![]));
     for none in [("ses_none", stop.id.as_str()), (&running.session_id, "msg_none")] {
-        assert_eq!(home.cancel_waiting(none.0, none.1, "x"), Err(StoreError::NotFound));
+        assert_eq!(home.cancel_waiting(none.0, Some(none.1), "x"), Err(StoreError::NotFound));
     }
     let message = home.message(&ids[1]).unwrap();
     assert_eq!((message.state, message.error.as_deref()), (MessageState::Cancelled, Some("stopped by /stop")));
@@ -178,7 +178,7 @@ fn stopping_a_deferred_session_lets_it_go_on_at_once() {
     let ids = accept_all(&home, &[("a", "a1"), ("a", "a2")]);
     let turn = claim(&home).unwrap();
     home.defer_turn(&ids[0], Duration::from_secs(600), "down").unwrap();
-    assert_eq!(home.cancel_waiting(&turn.session_id, &ids[1], "no"), Ok(vec![ids[0].clone()]));
+    assert_eq!(home.cancel_waiting(&turn.session_id, Some(&ids[1]), "no"), Ok(vec![ids[0].clone()]));
     assert_eq!(claim_text(&home).as_deref(), Some("a2"));
 }
 
