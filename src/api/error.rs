@@ -24,8 +24,8 @@ pub struct ApiError {
     pub allow: Option<String>,
     /// For 429: the limit's own headers.
     pub verdict: Option<Verdict>,
-    /// A narrower code than the status's own, where OpenAI's clients know one.
-    pub code: Option<&'static str>,
+    /// For 404: what is not there is a model, for which OpenAI's clients know a code.
+    pub is_model: bool,
 }
 
 /// The code that goes with a status.
@@ -57,7 +57,7 @@ pub fn code(status: u16) -> &'static str {
 impl ApiError {
     /// An error of that status with that sentence.
     pub fn new(status: u16, message: impl Into<String>) -> Self {
-        ApiError { status, message: message.into(), errors: Vec::new(), allow: None, verdict: None, code: None }
+        ApiError { status, message: message.into(), errors: Vec::new(), allow: None, verdict: None, is_model: false }
     }
 
     /// 400 with every problem.
@@ -121,6 +121,7 @@ impl ApiError {
         let own = match self.status {
             400 => None,
             401 => Some("invalid_api_key"),
+            404 if self.is_model => Some("model_not_found"),
             429 => Some("rate_limit_exceeded"),
             status => Some(code(status)),
         };
@@ -129,7 +130,7 @@ impl ApiError {
             [] | [_] => self.message.clone(),
             many => many.iter().map(|(path, message)| format!("{path}: {message}")).collect::<Vec<_>>().join("; "),
         };
-        json!({"error": {"message": message, "type": kind, "param": param, "code": self.code.or(own)}})
+        json!({"error": {"message": message, "type": kind, "param": param, "code": own}})
     }
 
     /// The answer to a request for that path.
@@ -221,7 +222,7 @@ mod tests {
         let two = ApiError::invalid(vec![("$.a".into(), "x".into()), ("$.b".into(), "y".into())]);
         check_openai(two, shape("$.a: x; $.b: y", request, Value::Null, Value::Null));
         check_openai(ApiError::new(504, "late"), shape("late", "server_error", Value::Null, json!("upstream_timeout")));
-        let unknown = ApiError { code: Some("model_not_found"), ..ApiError::not_found() };
+        let unknown = ApiError { is_model: true, ..ApiError::not_found() };
         check_openai(unknown, shape("Not found", request, Value::Null, json!("model_not_found")));
         let other = ApiError::not_found().response("/v12", "r1");
         assert_eq!(serde_json::from_slice::<Value>(&other.body).unwrap()["code"], "not_found");

@@ -288,8 +288,18 @@ impl Chat {
 
     /// Ends what of the user's runs or waits.
     fn stop(&self) {
-        if let Some(feed) = &self.feed {
-            self.api.flow.stop_user(&feed.client.principal().id);
+        let Some(client) = self.feed.as_ref().map(|f| f.client.clone()) else { return };
+        let flow = self.api.flow.clone();
+        // A thread that may wait for the store does it.
+        if self
+            .api
+            .flow
+            .errand(Box::new(move || {
+                flow.stop_user(&client.principal().id);
+            }))
+            .is_err()
+        {
+            self.error(&ApiError::new(503, "Too much at once; try again"));
         }
     }
 

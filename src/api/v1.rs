@@ -92,7 +92,7 @@ fn agent_of(api: &Api, model: &str, user: &str) -> Result<String, ApiError> {
 
 fn no_model(model: &str) -> ApiError {
     let message = format!("The model `{model}` does not exist; GET /v1/models lists those that do");
-    ApiError { code: Some("model_not_found"), ..ApiError::new(404, message) }
+    ApiError { is_model: true, ..ApiError::new(404, message) }
 }
 
 fn key_of(call: &Call) -> Result<Option<String>, ApiError> {

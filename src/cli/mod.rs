@@ -3,9 +3,12 @@
 //! Invariant: the only place that prints. Plain text on a pipe, colour on a terminal alone. Exit codes: 0 done, 1 failed,
 //! 2 usage, 3 invalid configuration, 4 can't reach the gateway, 5 refused.
 
+mod agents;
+mod approvals;
 mod chat;
 mod check;
 mod exec;
+mod memory;
 mod options;
 mod output;
 mod remote;
@@ -56,6 +59,10 @@ commands:
   status                how the running gateway is
   chat                  talk to the gateway's agent in this terminal
   send USER MESSAGE     send a message to a user ('-' reads it from standard input)
+  agents [tools]        the agents and how they are, or the tools that they have
+  approvals             what waits for a decision
+  approvals allow ID    let a tool call run; deny ID: don't; always ID: let it run, and every one exactly like it
+  memory list USER      what agents keep about a user; add USER TEXT, edit ID TEXT, forget ID
   version               the version
 
 options:
@@ -66,7 +73,7 @@ options:
   --json                answer in JSON
   --channel NAME        send: the channel to use
   --key KEY             send: a repeat with the same key is the same message
-  --agent NAME          chat: the agent to talk to
+  --agent NAME          chat: the agent to talk to; memory: whose notes
   -h, --help            this text
 ";
 
@@ -125,6 +132,9 @@ fn run(options: &Options) -> Result<(), Failure> {
         "status" => status::run(options),
         "chat" => chat::run(options),
         "send" => send::run(options),
+        "agents" => agents::run(options),
+        "approvals" => approvals::run(options),
+        "memory" => memory::run(options),
         "version" => {
             output::text(&if options.json {
                 serde_json::json!({"version": env!("CARGO_PKG_VERSION")}).to_string()

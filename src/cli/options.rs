@@ -70,7 +70,9 @@ pub fn parse(words: impl IntoIterator<Item = OsString>) -> Result<Parsed, String
     }
     options.command = command.unwrap_or_else(|| "serve".to_string());
     let takes = match options.command.as_str() {
-        "send" => 2,
+        "send" | "approvals" => 2,
+        "memory" => 3,
+        "agents" => 1,
         _ => 0,
     };
     if options.arguments.len() > takes {
@@ -100,6 +102,8 @@ mod tests {
         check(&["check", "--config=b"], "check [] json=false config=Some(\"b\")");
         check(&["send", "ana", "--", "--not-an-option"], "send [\"ana\", \"--not-an-option\"] json=false config=None");
         check(&["status", "-h"], "help");
+        check(&["memory", "add", "ana", "likes tea"], "memory [\"add\", \"ana\", \"likes tea\"] json=false config=None");
+        check(&["agents", "tools", "x"], "error: agents does not take \"x\"");
         check(&["-V"], "version [] json=false config=None");
         check(&["--config"], "error: --config needs a value");
         check(&["--nope"], "error: invalid option '--nope'");

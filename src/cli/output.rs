@@ -36,6 +36,16 @@ pub fn styled(style: &str, text: &str) -> String {
     if colour() { format!("\x1b[{style}m{text}\x1b[0m") } else { text.to_string() }
 }
 
+/// A document as one line for programs, or as `show` has it for people.
+pub fn document(json: bool, document: &serde_json::Value, show: impl FnOnce(&serde_json::Value)) {
+    if json { text(&document.to_string()) } else { show(document) }
+}
+
+/// A text field of a document from elsewhere, fit for a terminal; `-` where it is absent.
+pub fn field(document: &serde_json::Value, key: &str) -> String {
+    document[key].as_str().map_or("-".to_string(), harmless)
+}
+
 /// Text from elsewhere, fit for a terminal: control characters other than line ends and tabs are shown, not obeyed.
 pub fn harmless(text: &str) -> String {
     text.chars()

@@ -14,6 +14,7 @@ use crate::cli::options::Options;
 use crate::cli::{Failure, invalid};
 use crate::config::{AuthMode, files};
 use crate::net::client::{Call, Client, Deadlines};
+use ureq::http::Method;
 
 const CONNECT: Duration = Duration::from_secs(5);
 const ANSWER: Duration = Duration::from_secs(30);
@@ -66,7 +67,15 @@ impl Remote {
     /// # Errors
     /// See the file's head.
     pub fn call(&self, path: &str, body: Option<&Value>) -> Result<Value, Failure> {
-        let (status, answer) = self.ask(path, body)?;
+        self.request(if body.is_some() { Method::POST } else { Method::GET }, path, body)
+    }
+
+    /// The same with any method.
+    ///
+    /// # Errors
+    /// See the file's head.
+    pub fn request(&self, method: Method, path: &str, body: Option<&Value>) -> Result<Value, Failure> {
+        let (status, answer) = self.ask_by(method, path, body)?;
         match status {
             200..=299 => Ok(answer),
             401 | 403 => Err(Failure::Refused(format!("refused: {}", told(&answer)))),
@@ -74,16 +83,20 @@ impl Remote {
         }
     }
 
-    /// The same; status and answer, whatever they are.
+    /// A GET; status and answer, whatever they are.
     ///
     /// # Errors
     /// `Unreachable`.
-    pub fn ask(&self, path: &str, body: Option<&Value>) -> Result<(u16, Value), Failure> {
+    pub fn ask(&self, path: &str) -> Result<(u16, Value), Failure> {
+        self.ask_by(Method::GET, path, None)
+    }
+
+    fn ask_by(&self, method: Method, path: &str, body: Option<&Value>) -> Result<(u16, Value), Failure> {
         let (url, deadlines) = (format!("{}{path}", self.base), Deadlines::within(CONNECT, ANSWER));
-        let mut call = match body {
-            Some(body) => Call::post_json(url, body.to_string(), deadlines),
-            None => Call::get(url, deadlines),
-        };
+        let mut call = Call::new(method, url, deadlines);
+        if let Some(body) = body {
+            call = call.json(body.to_string());
+        }
         if let Some(token) = &self.token {
             call = call.bearer(token);
         }
@@ -99,6 +112,12 @@ impl Remote {
         let bytes = answer.read_all(BODY_MAX).map_err(unreachable)?;
         Ok((status, serde_json::from_slice(&bytes).unwrap_or(Value::Null)))
     }
+}
+
+/// A value as one segment of a path, or one value of a query.
+pub fn escaped(text: &str) -> String {
+    let plain = |b: u8| b.is_ascii_alphanumeric() || b"-_.~".contains(&b);
+    text.bytes().map(|b| if plain(b) { (b as char).to_string() } else { format!("%{b:02X}") }).collect()
 }
 
 fn told(answer: &Value) -> String {

@@ -14,7 +14,7 @@ use crate::cli::remote::Remote;
 pub fn run(options: &Options) -> Result<(), Failure> {
     let remote = Remote::find(options, false)?;
     let health = remote.call("/health", None)?;
-    let (status, ready) = remote.ask("/ready", None)?;
+    let (status, ready) = remote.ask("/ready")?;
     let channels = remote.call("/api/channels", None)?;
     let agents = remote.call("/api/agents", None)?;
     let metrics = remote.call("/api/metrics", None)?;

@@ -51,7 +51,7 @@ fn version_and_help() {
     let json = check(&["version", "--json"], &[], "", 0);
     assert_eq!(serde_json::from_str::<Value>(&json.out).unwrap()["version"], env!("CARGO_PKG_VERSION"));
     let help = check(&["--help"], &[], "", 0);
-    for command in ["serve", "check", "status", "send", "chat", "version"] {
+    for command in ["serve", "check", "status", "send", "chat", "version", "agents", "approvals", "memory"] {
         assert!(help.out.contains(command), "{command} in {}", help.out);
     }
 }
@@ -68,6 +68,12 @@ fn what_is_no_command_is_usage() {
         &["check", "--data-dir"],
         &["status", "--url", "not a url"],
         &["versio"],
+        &["agents", "frobnicate"],
+        &["approvals", "allow"],
+        &["approvals", "perhaps", "apr_x"],
+        &["memory"],
+        &["memory", "add", "ana"],
+        &["memory", "forget", "not_1", "not_2"],
     ] {
         let said = check(words, &[("GATELET_TOKEN", ADMIN)], "", 2);
         assert!(!said.err.is_empty(), "{words:?}: says what is wrong");
@@ -125,9 +131,39 @@ fn status_send_and_chat_talk_to_a_running_one() {
 }
 
 #[test]
+fn agents_tools_memory_and_approvals() {
+    let gateway = Gateway::start(echo_config());
+    let url = format!("http://127.0.0.1:{}", gateway.port);
+    let there = [("GATELET_URL", url.as_str()), ("GATELET_TOKEN", ADMIN)];
+    let json = |words: &[&str]| {
+        let said = check(&[words, &["--json"]].concat(), &there, "", 0);
+        serde_json::from_str::<Value>(&said.out).unwrap_or_else(|e| panic!("{words:?}: {e}: {}", said.out))
+    };
+    assert!(check(&["agents"], &there, "", 0).out.starts_with("main (stub, stub): "));
+    assert_eq!(json(&["agents"])["agents"][0]["name"], "main");
+    assert!(check(&["agents", "tools"], &there, "", 0).out.contains("what no rule names: ask"));
+    assert!(json(&["agents", "tools"])["tools"].is_array());
+    assert!(check(&["approvals"], &there, "", 0).out.contains("nothing waits"));
+    assert_eq!(json(&["approvals", "list"])["approvals"], json!([]));
+    assert!(check(&["approvals", "deny", "apr_x"], &there, "", 1).err.contains("404"));
+    // A note's life, over the URL and over the local socket.
+    assert!(check(&["memory", "list", "ana"], &there, "", 0).out.contains("nothing is kept"));
+    let id = json(&["memory", "add", "ana", "likes tea \u{1b}[31m你好"])["id"].as_str().unwrap().to_string();
+    let listed = check(&["memory", "list", "ana"], &there, "", 0).out;
+    assert!(listed.contains(&id) && listed.contains("likes tea \\u{1b}[31m你好"), "{listed}");
+    let local = ["--data-dir", gateway.data.to_str().unwrap()];
+    check(&[&["memory", "edit", &id, "likes coffee"][..], &local].concat(), &[], "", 0);
+    assert!(check(&["memory", "list", "ana", "--agent", "main"], &there, "", 0).out.contains("(main): likes coffee"));
+    assert_eq!(json(&["memory", "list", "ana", "--agent", "other"])["memory"], json!([]));
+    check(&[&["memory", "forget", &id][..], &local].concat(), &[], "", 0);
+    check(&["memory", "forget", &id], &there, "", 1);
+    assert_eq!(json(&["memory", "list", "ana"])["memory"], json!([]));
+}
+
+#[test]
 fn whom_it_cannot_reach_and_who_refuses() {
     let nowhere = format!("http://127.0.0.1:{}", free_port());
-    for words in [&["status"][..], &["send", "ana", "x"], &["chat"]] {
+    for words in [&["status"][..], &["send", "ana", "x"], &["chat"], &["agents"], &["approvals"], &["memory", "list", "ana"]] {
         let said = check(words, &[("GATELET_URL", &nowhere), ("GATELET_TOKEN", ADMIN)], "hi\n", 4);
         assert!(said.err.contains(&nowhere), "names where: {}", said.err);
     }
@@ -137,7 +173,17 @@ fn whom_it_cannot_reach_and_who_refuses() {
         let said = check(words, &[("GATELET_URL", &url), ("GATELET_TOKEN", "wrong-token-0123456789")], "hi\n", 5);
         assert!(!said.err.contains("wrong-token"), "does not repeat the token: {}", said.err);
     }
-    check(&["send", "bob", "x"], &[("GATELET_URL", &url), ("GATELET_TOKEN", USER)], "", 5);
+    let user = [("GATELET_URL", url.as_str()), ("GATELET_TOKEN", USER)];
+    for words in [
+        &["send", "bob", "x"][..],
+        &["agents"],
+        &["agents", "tools"],
+        &["approvals"],
+        &["approvals", "allow", "apr_x"],
+        &["memory", "list", "bob"],
+    ] {
+        check(words, &user, "", 5);
+    }
 }
 
 #[test]

@@ -20,5 +20,7 @@ mod flow;
 mod house;
 mod lifecycle;
 mod model_server;
+mod openai;
+mod openai_sdk;
 mod tools;
 mod websocket;

@@ -2,6 +2,7 @@
 
 mod browser;
 mod limits;
+mod owners;
 mod webhook;
 
 use std::collections::BTreeSet;
@@ -26,6 +27,11 @@ const ROLES: &[(&str, &str, &str)] = &[
     ("GET", "/api/channels", "operator"),
     ("POST", "/api/channels/default/reconnect", "operator"),
     ("GET", "/api/agents", "operator"),
+    ("GET", "/api/tools", "operator"),
+    ("DELETE", "/api/tools/rules/rul_x", "operator"),
+    ("GET", "/api/approvals", "operator"),
+    ("GET", "/api/approvals/apr_x", "operator"),
+    ("POST", "/api/approvals/apr_x", "operator"),
     ("GET", "/api/outbox", "operator"),
     ("POST", "/api/outbox/dlv_x/retry", "operator"),
     ("DELETE", "/api/outbox/dlv_x", "operator"),
@@ -76,7 +82,11 @@ fn every_route_wants_a_credential() {
         let answer = try_route(&gateway, method, path, None);
         if answer.status == 401 {
             assert_eq!(answer.header("www-authenticate").map(|v| v.starts_with("Bearer")), Some(true), "{method} {path}");
-            let message = answer.expect_error(401, "unauthorized").field("message");
+            let message = if path.starts_with("/v1/") {
+                answer.expect_openai_error(401, "invalid_api_key")["message"].as_str().unwrap_or_default().to_string()
+            } else {
+                answer.expect_error(401, "unauthorized").field("message")
+            };
             assert_eq!(message, "Unauthorized", "{method} {path}");
         } else if path == "/ws" {
             assert!(matches!(answer.status, 400 | 426), "no handshake: {}", answer.status); // its credential may come in a frame

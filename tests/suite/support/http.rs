@@ -62,6 +62,21 @@ impl Answer {
     }
 }
 
+impl Answer {
+    /// Panics unless it has this status and OpenAI's error shape with that code; gives the error.
+    #[track_caller]
+    pub fn expect_openai_error(self, status: u16, code: impl Into<Value>) -> Value {
+        let answer = self.expect(status);
+        let error = answer.json()["error"].take();
+        let keys: Vec<_> = error.as_object().map(|e| e.keys().cloned().collect()).unwrap_or_default();
+        assert_eq!(keys, ["message", "type", "param", "code"], "{}", answer.text());
+        assert_eq!(error["code"], code.into(), "{error}");
+        assert!(error["message"].as_str().is_some_and(|m| !m.is_empty()) && error["type"].is_string(), "{error}");
+        assert!(answer.header("x-request-id").is_some());
+        error
+    }
+}
+
 /// A connection.
 pub struct Connection {
     stream: TcpStream,
@@ -150,6 +165,25 @@ impl Connection {
             return Err(io::Error::other("an answer without end"));
         }
         Ok(n > 0)
+    }
+
+    /// The next answer's head alone; its body is read by [`event`](Self::event).
+    pub fn head(&mut self) -> io::Result<Option<Answer>> {
+        let Some(end) = self.fill_head()? else { return Ok(None) };
+        let answer = parse_head(&self.buffer[..end])?;
+        self.buffer.drain(..end);
+        Ok(Some(answer))
+    }
+
+    /// The next event of a streamed body in chunks, its `data: ` cut off; comments are given as they are. `None` at the body's end;
+    /// an error where it breaks off.
+    pub fn event(&mut self) -> io::Result<Option<String>> {
+        let line = self.line()?.ok_or(io::ErrorKind::UnexpectedEof)?;
+        let size = usize::from_str_radix(&line, 16).map_err(|_| io::Error::other(format!("chunk size {line:?}")))?;
+        let chunk = self.take(size)?;
+        self.take(2)?;
+        let text = String::from_utf8_lossy(&chunk).into_owned();
+        Ok((size > 0).then(|| text.strip_prefix("data: ").unwrap_or(&text).trim_end().to_string()))
     }
 
     fn fill_head(&mut self) -> io::Result<Option<usize>> {

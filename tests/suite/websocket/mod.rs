@@ -1,6 +1,7 @@
 //! The WebSocket: frames, receipts and what is sent again without them, who gets in, and how it is closed.
 
 mod bounds;
+mod deciding;
 mod entry;
 
 use std::time::{Duration, Instant};
@@ -138,18 +139,6 @@ fn operators_see_events_and_users_do_not() {
     assert!(event.get("event").or(event.get("kind")).is_some() || event.as_object().is_some_and(|o| o.len() > 1), "{event}");
     let frames = user.gather(500);
     assert!(frames.is_empty(), "{frames:?}");
-}
-
-#[test]
-fn what_is_not_in_this_version_says_so() {
-    let gateway = Gateway::start(echo_config());
-    let mut ws = Ws::join(&gateway, USER);
-    for frame in [json!({"type": "stop"}), json!({"type": "approve", "id": "apr_x", "decision": "allow"})] {
-        ws.send(frame.clone());
-        assert_eq!(ws.until("error")["status"], 501, "{frame}");
-    }
-    ws.say("c1", "hi");
-    assert_eq!(ws.until("message")["message"], "echo: hi");
 }
 
 #[test]

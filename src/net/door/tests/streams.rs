@@ -55,7 +55,9 @@ impl House {
 fn told(responder: &Responder) -> Arc<AtomicUsize> {
     let count = Arc::new(AtomicUsize::new(0));
     let counter = count.clone();
-    responder.on_gone(move || drop(counter.fetch_add(1, Ordering::SeqCst)));
+    responder.on_gone(move || {
+        counter.fetch_add(1, Ordering::SeqCst);
+    });
     count
 }
 
@@ -315,4 +317,58 @@ fn a_drain_lets_streams_end_until_its_deadline() {
     assert!(!broken.send("b"));
     drop(broken);
     assert_eq!(house.threads.join(PATIENCE), Vec::<String>::new());
+}
+
+#[test]
+fn answers_race_with_clients_that_leave() {
+    let house = House::open(usual());
+    let (stop, told_in_all) = (Stop::new(), Arc::new(AtomicUsize::new(0)));
+    std::thread::scope(|s| {
+        s.spawn(|| {
+            let mut round = 0;
+            while !stop.is_set() {
+                for responder in std::mem::take(&mut *house.toy.parked.lock().unwrap()) {
+                    round += 1;
+                    let counter = told_in_all.clone();
+                    responder.on_gone(move || {
+                        counter.fetch_add(1, Ordering::SeqCst);
+                    });
+                    match round % 4 {
+                        0 => responder.send(Response::empty(204)),
+                        1 => drop(responder.stream(head())),
+                        2 => responder.stream(head()).finish("x"),
+                        _ => {
+                            let stream = responder.stream(head());
+                            (0..50).take_while(|_| stream.send("piece ")).count();
+                            stream.finish("");
+                        }
+                    }
+                }
+            }
+        });
+        let clients: Vec<_> = (0..4)
+            .map(|n| {
+                let house = &house;
+                s.spawn(move || {
+                    for round in 0..300 {
+                        let mut client = house.connect();
+                        client.send(&get("/park"));
+                        match (round + n) % 3 {
+                            0 => continue, // leaves at once
+                            1 => client.stream.shutdown(std::net::Shutdown::Write).unwrap(),
+                            _ => {}
+                        }
+                        client.more();
+                    }
+                })
+            })
+            .collect();
+        let results: Vec<_> = clients.into_iter().map(std::thread::ScopedJoinHandle::join).collect();
+        house.until("all places", |h| h.door.stats().open == 0 && h.toy.parked.lock().unwrap().is_empty());
+        stop.set();
+        assert!(results.iter().all(Result::is_ok));
+    });
+    assert!(told_in_all.load(Ordering::SeqCst) > 0, "some left before their answer");
+    assert_eq!(house.threads.panics(), 0);
+    house.lives();
 }

@@ -1,0 +1,52 @@
+//! `gatelet agents [tools]`: the agents and how they are, or the tools that they have with their policy.
+
+use serde_json::Value;
+
+use crate::cli::Failure;
+use crate::cli::options::Options;
+use crate::cli::output::{document, field, styled, text};
+use crate::cli::remote::Remote;
+
+/// Runs it.
+///
+/// # Errors
+/// `Usage` for a word that is none; what the gateway answers.
+pub fn run(options: &Options) -> Result<(), Failure> {
+    match options.arguments.first().map(String::as_str) {
+        None | Some("list") => {
+            let answer = Remote::find(options, false)?.call("/api/agents", None)?;
+            document(options.json, &answer, agents);
+        }
+        Some("tools") => {
+            let answer = Remote::find(options, false)?.call("/api/tools", None)?;
+            document(options.json, &answer, tools);
+        }
+        Some(other) => return Err(Failure::Usage(format!("agents does not take {other:?}; it takes tools"))),
+    }
+    Ok(())
+}
+
+fn agents(answer: &Value) {
+    for agent in answer["agents"].as_array().into_iter().flatten() {
+        let more = agent["lastError"].as_str().map_or(String::new(), |_| format!(": {}", field(agent, "lastError")));
+        let head = format!("{} ({}, {})", field(agent, "name"), field(agent, "provider"), field(agent, "model"));
+        text(&format!("{}: {}{more}", styled("1", &head), field(agent, "state")));
+    }
+}
+
+fn tools(answer: &Value) {
+    for tool in answer["tools"].as_array().into_iter().flatten() {
+        text(&format!("{}: {}", styled("1", &field(tool, "name")), field(tool, "description")));
+    }
+    text(&format!("what no rule names: {}", field(answer, "default")));
+    for rule in answer["rules"].as_array().into_iter().flatten() {
+        let arguments = crate::cli::output::harmless(&rule["arguments"].to_string());
+        text(&format!(
+            "{} always: {} {arguments} for {} by {}",
+            field(rule, "id"),
+            field(rule, "tool"),
+            field(rule, "userId"),
+            field(rule, "agent")
+        ));
+    }
+}
