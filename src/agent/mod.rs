@@ -6,6 +6,7 @@
 pub mod commands;
 pub mod detect;
 mod health;
+pub mod mcp;
 pub mod prompt;
 pub mod provider;
 pub mod tools;
