@@ -3,8 +3,10 @@
 //! Invariant: a credential goes to the address it was given for and nowhere else (no redirect is followed, no proxy of the
 //! environment is asked), no body is read without a bound, no wait is without a deadline, and no text of an error holds a
 //! credential, a path or a query. It fails with an [`Error`] whose kind says what to do; after [`Client::interrupt`] every
-//! call, also one that blocks, fails with `Stopped`.
+//! call, also one that blocks, fails with `Stopped`, and so does one call whose [`Call::cancel`] is set.
 
+#[cfg(test)]
+mod cancel_tests;
 mod fault;
 pub(super) mod link;
 mod resolve;
@@ -23,6 +25,7 @@ use ureq::unversioned::resolver::Resolver;
 use ureq::unversioned::transport::Connector;
 use ureq::{Agent, AsSendBody};
 
+use crate::base::cancel::Cancel;
 use crate::base::clock::Clock;
 use crate::base::error::{Error, ErrorKind, Result};
 use crate::base::secret::Secret;
@@ -66,15 +69,23 @@ pub struct Call {
     method: Method,
     url: String,
     headers: Vec<(&'static str, String)>,
-    bearer: Option<Secret>,
+    credential: Option<Credential>,
     body: Option<Vec<u8>>,
     deadlines: Deadlines,
+    cancel: Option<Cancel>,
+}
+
+/// A secret, and where it stands in the head.
+struct Credential {
+    header: &'static str,
+    prefix: &'static str,
+    secret: Secret,
 }
 
 impl Call {
     /// A request without a body. `url` is absolute, `http` or `https`.
     pub fn new(method: Method, url: impl Into<String>, deadlines: Deadlines) -> Self {
-        Call { method, url: url.into(), headers: Vec::new(), bearer: None, body: None, deadlines }
+        Call { method, url: url.into(), headers: Vec::new(), credential: None, body: None, deadlines, cancel: None }
     }
 
     /// A GET.
@@ -99,9 +110,20 @@ impl Call {
     }
 
     /// Sends this credential as `Authorization: Bearer`; it is blotted out of whatever the peer says back in an error.
-    pub fn bearer(mut self, secret: &Secret) -> Self {
-        self.bearer = Some(secret.clone());
-        self
+    pub fn bearer(self, secret: &Secret) -> Self {
+        Call { credential: Some(Credential { header: "Authorization", prefix: "Bearer ", secret: secret.clone() }), ..self }
+    }
+
+    /// Sends this credential in a header of its own, guarded like [`Call::bearer`], which it replaces.
+    pub fn key(self, header: &'static str, secret: &Secret) -> Self {
+        Call { credential: Some(Credential { header, prefix: "", secret: secret.clone() }), ..self }
+    }
+
+    /// Has the call, the reading of its answer included, fail with `Stopped` within milliseconds when `cancel` is set: also
+    /// where it waits for a name, for TLS, or for the peer, on a new connection or one of the pool. What is waited for to its
+    /// deadline (`connect`) all the same is the peer's taking a TCP connection.
+    pub fn cancel(self, cancel: &Cancel) -> Self {
+        Call { cancel: Some(cancel.clone()), ..self }
     }
 
     fn origin(&self) -> String {
@@ -163,17 +185,18 @@ impl Client {
     /// # Errors
     /// No answer, or a redirect: `Transient`, `Timeout`, `Permanent` or `Stopped`.
     pub fn send(&self, call: &Call) -> Result<Reply> {
+        let fault = Fault { origin: call.origin(), stopped: self.stopped.clone(), cancel: call.cancel.clone() };
         let mut first = true;
         loop {
-            if self.stopped.load(Ordering::SeqCst) {
-                return Err(fault::stopped(&call.origin()));
+            if let Some(stopped) = fault.stopped() {
+                return Err(stopped);
             }
             link::begin();
-            match self.run(call) {
-                Ok(response) => return self.reply(call, response),
+            match link::cut_by(call.cancel.as_ref(), || self.run(call)) {
+                Ok(response) => return self.reply(call, response, fault),
                 // The peer had closed an idle connection just as we took it.
                 Err(e) if first && !link::has_connected() && fault::is_disconnect(&e) => first = false,
-                Err(e) => return Err(self.fault(call.origin()).of(e)),
+                Err(e) => return Err(fault.of(e)),
             }
         }
     }
@@ -185,17 +208,13 @@ impl Client {
         self.agent.clone().shutdown();
     }
 
-    fn fault(&self, origin: String) -> Fault {
-        Fault { origin, stopped: self.stopped.clone() }
-    }
-
     fn run(&self, call: &Call) -> Result<http::Response<ureq::Body>, ureq::Error> {
         let mut request = http::Request::builder().method(call.method.clone()).uri(call.url.as_str());
         for (name, value) in &call.headers {
             request = request.header(*name, value.as_str());
         }
-        if let Some(secret) = &call.bearer {
-            request = request.header("Authorization", format!("Bearer {}", secret.reveal()));
+        if let Some(Credential { header, prefix, secret }) = &call.credential {
+            request = request.header(*header, format!("{prefix}{}", secret.reveal()));
         }
         match &call.body {
             Some(body) => self.run_with(request.body(body.as_slice())?, call.deadlines),
@@ -221,9 +240,8 @@ impl Client {
         self.agent.run(request)
     }
 
-    fn reply(&self, call: &Call, response: http::Response<ureq::Body>) -> Result<Reply> {
+    fn reply(&self, call: &Call, response: http::Response<ureq::Body>, fault: Fault) -> Result<Reply> {
         let (head, body) = response.into_parts();
-        let fault = self.fault(call.origin());
         if head.status.is_redirection() {
             return Err(fault.redirect(head.status.as_u16(), head.headers.get("location").and_then(|v| v.to_str().ok())));
         }
@@ -233,7 +251,7 @@ impl Client {
             deadlines: call.deadlines,
             begun: false,
             fault,
-            secret: call.bearer.clone(),
+            secret: call.credential.as_ref().map(|c| c.secret.clone()),
             clock: self.clock.clone(),
         })
     }
@@ -281,10 +299,11 @@ impl Reply {
     /// # Errors
     /// As [`Reply::read`].
     pub fn read_within(&mut self, buffer: &mut [u8], limit: Duration) -> Result<usize> {
-        let read = link::reading_within(limit, || self.body.read(buffer));
+        let body = &mut self.body;
+        let read = link::cut_by(self.fault.cancel.as_ref(), || link::reading_within(limit, || body.read(buffer)));
         // An interrupted read may look like the end of the body.
-        if self.fault.is_stopped() {
-            return Err(fault::stopped(&self.fault.origin));
+        if let Some(stopped) = self.fault.stopped() {
+            return Err(stopped);
         }
         let n = read.map_err(|e| self.fault.of(e.into()))?;
         self.begun |= n > 0;
@@ -327,8 +346,8 @@ impl Reply {
             return Ok(self);
         }
         let body = self.error_body();
-        if self.fault.is_stopped() {
-            return Err(Refused { status: self.status(), error: fault::stopped(&self.fault.origin), body });
+        if let Some(error) = self.fault.stopped() {
+            return Err(Refused { status: self.status(), error, body });
         }
         let asked = self.header("retry-after").map(str::to_string);
         let date = self.header("date").and_then(fault::http_date_s).unwrap_or(self.clock.unix_ms() / 1000);

@@ -11,6 +11,7 @@ use std::time::Duration;
 use serde_json::Value;
 use ureq::Timeout;
 
+use crate::base::cancel::{Cancel, Why};
 use crate::base::error::{Error, ErrorKind, shorten};
 use crate::net::client::origin;
 
@@ -40,11 +41,8 @@ pub struct Fault {
     pub origin: String,
     /// Set by the client's interrupt.
     pub stopped: Arc<AtomicBool>,
-}
-
-/// The error of a call that the gateway itself cut short.
-pub fn stopped(origin: &str) -> Error {
-    Error::new(ErrorKind::Stopped, format!("the gateway is stopping: the call to {origin} was cut short"))
+    /// The call's own cancellation.
+    pub cancel: Option<Cancel>,
 }
 
 /// Whether the peer closed the connection before it answered.
@@ -54,15 +52,24 @@ pub fn is_disconnect(e: &ureq::Error) -> bool {
 }
 
 impl Fault {
-    /// Whether the client was interrupted.
-    pub fn is_stopped(&self) -> bool {
-        self.stopped.load(Ordering::SeqCst)
+    /// The error of a call that was cut short from our side, by the client's interrupt or its own cancellation.
+    pub fn stopped(&self) -> Option<Error> {
+        let why = match &self.cancel {
+            _ if self.stopped.load(Ordering::SeqCst) => Why::Drain,
+            Some(cancel) => cancel.why()?,
+            None => return None,
+        };
+        let why = match why {
+            Why::Drain => "the gateway is stopping: ",
+            Why::Asked => "",
+        };
+        Some(Error::new(ErrorKind::Stopped, format!("{why}the call to {} was cut short", self.origin)))
     }
 
     /// The error for what ureq failed with.
     pub fn of(&self, e: ureq::Error) -> Error {
-        if self.is_stopped() {
-            return stopped(&self.origin);
+        if let Some(stopped) = self.stopped() {
+            return stopped;
         }
         let origin = &self.origin;
         match e {
@@ -134,7 +141,7 @@ impl Fault {
     pub fn refused(&self, status: u16, retry_after: Option<Duration>, body: &str) -> Error {
         let kind = match status {
             429 => ErrorKind::Throttled(retry_after),
-            503 if retry_after.is_some() => ErrorKind::Throttled(retry_after),
+            503 | 529 if retry_after.is_some() => ErrorKind::Throttled(retry_after),
             408 | 500..=599 | 100..=199 => ErrorKind::Transient,
             401 | 403 => ErrorKind::Denied,
             _ => ErrorKind::Permanent,

@@ -1,15 +1,23 @@
-//! The connection under a call: TCP, then TLS where it is asked for, with two things that ureq's own chain does not tell or take.
+//! The connection under a call: TCP, then TLS where it is asked for, with three things that ureq's own chain does not tell or
+//! take.
 //!
-//! Invariant: the deadline of a read is the one that the reading thread set for it, and the TLS configuration is built once. A
-//! call runs on one thread from its begin to its last read, so what is passed along is kept by thread. It fails as ureq does.
+//! Invariant: the deadline of a read is the one that the reading thread set for it; whoever cancels a call shuts the connection
+//! down on which it blocks, new or taken from the pool, and such a connection is never used again; the TLS configuration is
+//! built once. A call runs on one thread from its begin to its last read, so what is passed along is kept by thread. It fails
+//! as ureq does.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock, Weak};
 use std::time::Duration;
+use std::{fmt, io};
 
 use ureq::Error;
 use ureq::unversioned::transport::{
-    Buffers, ConnectionDetails, Connector, NextTimeout, RustlsConnector, TcpConnector, Transport,
+    Buffers, ConnectionDetails, Connector, NextTimeout, RustlsConnector, ShutdownHandle, TcpConnector, Transport,
 };
+
+use crate::base::cancel::{Cancel, Guard};
 
 thread_local! {
     /// The deadline of the read that this thread is in. ureq has one for all reads of a call; the first one of a body waits
@@ -17,6 +25,8 @@ thread_local! {
     static READ_LIMIT: Cell<Option<Duration>> = const { Cell::new(None) };
     /// Whether the call that this thread is in opened a connection (and did not take an idle one).
     static CONNECTED: Cell<bool> = const { Cell::new(false) };
+    /// What cuts short whatever this thread blocks on.
+    static CANCEL: RefCell<Option<Cancel>> = const { RefCell::new(None) };
 }
 
 /// Begins a call on this thread.
@@ -35,6 +45,25 @@ pub fn reading_within<T>(limit: Duration, read: impl FnOnce() -> T) -> T {
     let result = read();
     READ_LIMIT.set(None);
     result
+}
+
+/// Runs `work`, in which whatever blocks ends as soon as `cancel` is set.
+pub fn cut_by<T>(cancel: Option<&Cancel>, work: impl FnOnce() -> T) -> T {
+    /// Also where the work panics: the thread goes on, with other calls.
+    struct Restore(Option<Cancel>);
+    impl Drop for Restore {
+        fn drop(&mut self) {
+            CANCEL.set(self.0.take());
+        }
+    }
+    let _restore = Restore(CANCEL.replace(cancel.cloned()));
+    work()
+}
+
+/// Has `hook` run when the call that this thread is in is cancelled, for as long as the guard lives.
+pub fn on_cancel(hook: impl FnOnce() + Send + 'static) -> Option<Guard> {
+    let cancel = CANCEL.with_borrow(Option::clone)?;
+    Some(cancel.on_set(hook))
 }
 
 /// Notes that this thread opens a connection; for connectors.
@@ -62,47 +91,99 @@ impl Connector for Wire {
 
     fn connect(&self, details: &ConnectionDetails, _: Option<()>) -> Result<Option<Self::Out>, Error> {
         connecting();
-        let tcp = Connector::<()>::connect(&self.tcp, details, None)?.map(Limited);
+        let socket = Arc::new(Socket::default());
+        let (noted, register) = (socket.clone(), details.register_shutdown.clone());
+        let mut plain = like(details);
+        details.addrs.iter().for_each(|address| plain.addrs.push(*address));
+        plain.register_shutdown = Arc::new(move |handle: Weak<dyn ShutdownHandle>| {
+            let _ = noted.handle.set(handle.clone()); // one connection, one handle
+            register(handle)
+        });
+        let tcp = Connector::<()>::connect(&self.tcp, &plain, None)?.map(|transport| Guarded { transport, socket });
         // A call's own configuration (its deadlines) would have ureq build the TLS configuration anew for each connection;
         // ours never differs in TLS.
-        let details = ConnectionDetails {
-            uri: details.uri,
-            addrs: details.resolver.empty(), // connected already
-            config: details.config,
-            request_level: false,
-            resolver: details.resolver,
-            now: details.now,
-            timeout: details.timeout,
-            current_time: details.current_time.clone(),
-            run_connector: details.run_connector.clone(),
-            register_shutdown: details.register_shutdown.clone(),
-        };
+        let details = ConnectionDetails { request_level: false, ..like(details) };
         Ok(self.tls.connect(&details, tcp)?.map(|t| Box::new(t) as Box<dyn Transport>))
     }
 }
 
-/// A transport whose reads obey [`reading_within`].
-#[derive(Debug)]
-struct Limited<T>(T);
+/// The same details, without addresses.
+fn like<'a>(details: &'a ConnectionDetails<'_>) -> ConnectionDetails<'a> {
+    ConnectionDetails {
+        uri: details.uri,
+        addrs: details.resolver.empty(),
+        config: details.config,
+        request_level: details.request_level,
+        resolver: details.resolver,
+        now: details.now,
+        timeout: details.timeout,
+        current_time: details.current_time.clone(),
+        run_connector: details.run_connector.clone(),
+        register_shutdown: details.register_shutdown.clone(),
+    }
+}
 
-impl<T: Transport> Transport for Limited<T> {
+/// What is needed of a connection to cut it from another thread.
+#[derive(Default)]
+struct Socket {
+    handle: OnceLock<Weak<dyn ShutdownHandle>>,
+    /// It was cut: whatever its last bytes were, nobody may use it again.
+    is_cut: AtomicBool,
+}
+
+impl Socket {
+    fn cut(&self) {
+        self.is_cut.store(true, Ordering::SeqCst);
+        if let Some(handle) = self.handle.get().and_then(Weak::upgrade) {
+            handle.shutdown();
+        }
+    }
+}
+
+/// A transport whose reads obey [`reading_within`], and whose blocking ends when its call is cancelled.
+struct Guarded<T> {
+    transport: T,
+    socket: Arc<Socket>,
+}
+
+impl<T: fmt::Debug> fmt::Debug for Guarded<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.transport.fmt(f)
+    }
+}
+
+impl<T> Guarded<T> {
+    fn cuttable<R>(&mut self, work: impl FnOnce(&mut T) -> Result<R, Error>) -> Result<R, Error> {
+        let socket = self.socket.clone();
+        let guard = on_cancel(move || socket.cut());
+        let result = work(&mut self.transport);
+        drop(guard);
+        // A read that was cut looks like the end of the stream.
+        if self.socket.is_cut.load(Ordering::SeqCst) {
+            return Err(io::Error::from(io::ErrorKind::ConnectionAborted).into());
+        }
+        result
+    }
+}
+
+impl<T: Transport> Transport for Guarded<T> {
     fn buffers(&mut self) -> &mut dyn Buffers {
-        self.0.buffers()
+        self.transport.buffers()
     }
 
     fn transmit_output(&mut self, amount: usize, timeout: NextTimeout) -> Result<(), Error> {
-        self.0.transmit_output(amount, timeout)
+        self.cuttable(|t| t.transmit_output(amount, timeout))
     }
 
     fn await_input(&mut self, timeout: NextTimeout) -> Result<bool, Error> {
-        self.0.await_input(limited(timeout))
+        self.cuttable(|t| t.await_input(limited(timeout)))
     }
 
     fn is_open(&mut self) -> bool {
-        self.0.is_open()
+        !self.socket.is_cut.load(Ordering::SeqCst) && self.transport.is_open()
     }
 
     fn is_tls(&self) -> bool {
-        self.0.is_tls()
+        self.transport.is_tls()
     }
 }

@@ -1,7 +1,7 @@
 //! Names to addresses, within a deadline and remembered for a short time.
 //!
 //! Invariant: an address written in digits is never looked up; the system's resolver, which takes no deadline, runs on a named
-//! thread that the caller leaves behind at its own deadline, and at most [`LOOKUPS_MAX`] such threads exist. Fails where the
+//! thread that the caller leaves behind at its own deadline or when it is cancelled, and at most [`LOOKUPS_MAX`] such threads exist. Fails where the
 //! name is unknown or the deadline is over; a failure is not remembered.
 
 use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
@@ -15,6 +15,7 @@ use ureq::{Error, Timeout};
 use crate::base::cache::Cache;
 use crate::base::clock::Clock;
 use crate::base::threads::{STACK, Threads};
+use crate::net::client::link;
 
 /// Lookups at a time; beyond them a call fails at once as if its deadline were over.
 const LOOKUPS_MAX: usize = 8;
@@ -40,7 +41,9 @@ impl Names {
         if self.threads.live() >= LOOKUPS_MAX {
             return Err(Error::Timeout(Timeout::Resolve));
         }
-        let (tx, rx) = crossbeam_channel::bounded(1);
+        let (tx, rx) = crossbeam_channel::bounded(2);
+        let wake = tx.clone();
+        let _guard = link::on_cancel(move || drop(wake.try_send(Ok(Vec::new()))));
         let target = (host.to_string(), port);
         let started = self.threads.spawn_once("resolve", STACK, move || {
             let _ = tx.send(target.to_socket_addrs().map(|found| found.take(ADDRESSES_MAX).collect::<Vec<_>>()));
