@@ -37,14 +37,14 @@ impl Calls {
     /// A place in the table under a new id.
     ///
     /// # Errors
-    /// `Lost` where the connection is over or too many wait.
+    /// `Unsent` where the connection is over or too many wait.
     pub fn open(self: &Arc<Self>) -> Result<Ticket, Failure> {
         let mut inner = self.lock();
         if let Some(why) = &inner.over {
-            return Err(Failure::Lost(why.clone()));
+            return Err(Failure::Unsent(why.clone()));
         }
         if inner.waiting.len() >= WAITING_MAX {
-            return Err(Failure::Lost(Error::new(ErrorKind::Transient, "too many calls wait for this server already")));
+            return Err(Failure::Unsent(Error::new(ErrorKind::Transient, "too many calls wait for this server already")));
         }
         inner.last += 1;
         // Room for the answer and for the cancellation: neither side ever blocks.
@@ -149,7 +149,7 @@ mod tests {
         let lost = calls.open().unwrap();
         calls.end(Error::new(ErrorKind::Transient, "gone"));
         assert!(matches!(lost.wait(LONG, &Cancel::new()), Err(Failure::Lost(e)) if e.text == "gone"));
-        assert!(matches!(calls.open(), Err(Failure::Lost(_))));
+        assert!(matches!(calls.open(), Err(Failure::Unsent(_))));
     }
 
     #[test]

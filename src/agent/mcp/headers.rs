@@ -53,13 +53,14 @@ impl Mirrored {
         if !kind.and_then(Value::as_str).is_some_and(|k| matches!(k, "string" | "integer" | "boolean")) {
             return Err("x-mcp-header stands at what is neither a string, an integer nor a boolean");
         }
-        if self.0.iter().any(|(_, other)| other.eq_ignore_ascii_case(name)) {
+        let header = format!("Mcp-Param-{name}");
+        if self.0.iter().any(|(_, other)| other.eq_ignore_ascii_case(&header)) {
             return Err("x-mcp-header names one header twice");
         }
         if self.0.len() >= MARKS_MAX {
             return Err("too many x-mcp-header");
         }
-        self.0.push((path.to_vec(), format!("Mcp-Param-{name}")));
+        self.0.push((path.to_vec(), header));
         Ok(())
     }
 

@@ -44,8 +44,10 @@ pub enum Failure {
     Late,
     /// Somebody does not want it any more.
     Cancelled,
-    /// There is no way to it, or not any more.
+    /// There is no way to it, or not any more; whether it heard is not known.
     Lost(Error),
+    /// It never heard of the request.
+    Unsent(Error),
 }
 
 impl Failure {
@@ -58,7 +60,7 @@ impl Failure {
             }
             Failure::Late => Error::new(ErrorKind::Timeout, format!("it did not answer {what} in time")),
             Failure::Cancelled => Error::new(ErrorKind::Stopped, format!("{what} was cut short")),
-            Failure::Lost(error) => error,
+            Failure::Lost(error) | Failure::Unsent(error) => error,
         }
     }
 }

@@ -9,12 +9,14 @@ mod catalog;
 mod content;
 mod handshake;
 mod headers;
+mod http;
 mod link;
 mod pipes;
 mod process;
 mod pump;
 mod server;
 mod status;
+mod stream;
 #[cfg(test)]
 mod tests;
 mod text;
@@ -32,6 +34,7 @@ use crate::base::threads::Threads;
 use crate::config::{McpReach, McpServer};
 use crate::net::client::Client;
 
+use http::Address;
 use process::Program;
 use server::{Pace, Parts, Server};
 pub use status::{ServerState, ServerStatus};
@@ -100,7 +103,11 @@ fn parts(
             let (env, cwd, clock, threads) = (env.clone(), cwd.clone(), clock.clone(), threads.clone());
             ("stdio", Box::new(Program { name, command, args, env, cwd, clock, threads }))
         }
-        McpReach::Address { .. } => todo!("{}", Arc::strong_count(client)),
+        McpReach::Address { url, token } => {
+            let (name, url, token) = (name.to_string(), url.clone(), token.clone());
+            let (client, clock, threads) = (client.clone(), clock.clone(), threads.clone());
+            ("http", Box::new(Arc::new(Address { name, url, token, client, clock, threads })))
+        }
     };
     Parts {
         name: name.to_string(),

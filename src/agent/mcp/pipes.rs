@@ -62,6 +62,10 @@ pub(super) struct Out {
     pub subscription: Option<u64>,
 }
 
+fn deaf() -> Error {
+    Error::new(ErrorKind::Transient, "it does not read its input")
+}
+
 impl Pipes {
     /// Starts the thread.
     ///
@@ -93,8 +97,11 @@ impl Pipes {
             Err(Failure::Cancelled) => "it is not wanted any more",
             _ => return result,
         };
+        if self.withdraw(ticket.id) {
+            return result.map_err(|failure| if matches!(failure, Failure::Late) { Failure::Unsent(deaf()) } else { failure });
+        }
         // The two that settle the protocol must not be cancelled.
-        if !self.withdraw(ticket.id) && !matches!(ask.method, "initialize" | "server/discover") {
+        if !matches!(ask.method, "initialize" | "server/discover") {
             let _ = self.put(None, wire::cancelled(ticket.id, why), OUT_BYTES_MAX); // full: the answer will be dropped as well
         }
         result
@@ -103,7 +110,7 @@ impl Pipes {
     /// Tells something.
     ///
     /// # Errors
-    /// `Lost` where too much waits already, or it is over.
+    /// `Unsent` where too much waits already.
     pub fn notify(&self, line: String) -> Result<(), Failure> {
         self.put(None, line, OUT_BYTES_MAX)
     }
@@ -148,7 +155,7 @@ impl Pipes {
         line.push('\n');
         let mut out = self.lock();
         if out.bytes + line.len() > max {
-            return Err(Failure::Lost(Error::new(ErrorKind::Transient, "it does not read its input, and too much waits there")));
+            return Err(Failure::Unsent(deaf()));
         }
         out.bytes += line.len();
         out.queue.push_back((id, line.into_bytes()));

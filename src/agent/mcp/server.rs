@@ -130,6 +130,12 @@ impl Server {
         lock(&self.tools).iter().map(|tool| tool.clone() as Arc<dyn Tool>).collect()
     }
 
+    /// What it offers, as it was last known.
+    #[cfg(test)]
+    pub fn offers(&self) -> Vec<Offer> {
+        lock(&self.tools).iter().map(|tool| tool.offer.clone()).collect()
+    }
+
     /// How it is.
     pub fn status(&self) -> ServerStatus {
         lock(&self.status).clone()
@@ -169,6 +175,10 @@ impl Server {
             Err(Failure::Late) => {
                 signals.suspect();
                 Err(Error::new(ErrorKind::Timeout, format!("the MCP server {name} did not answer in time; whether the call had an effect is not known")))
+            }
+            Err(Failure::Unsent(e)) => {
+                signals.suspect();
+                Err(Error::new(ErrorKind::Transient, format!("the MCP server {name} could not be asked: {}; the call was not made", e.text)))
             }
             Err(Failure::Lost(e)) => {
                 signals.suspect();
@@ -315,7 +325,7 @@ impl Server {
                 return why;
             }
             if connected.signals.take_suspect() {
-                let error = Error::new(ErrorKind::Timeout, "it did not answer a call");
+                let error = Error::new(ErrorKind::Timeout, "it failed to answer, and is being looked at");
                 self.failed(&error);
                 if let Err(e) = host.is_there(greeting.protocol) {
                     return e;

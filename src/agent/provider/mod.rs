@@ -5,7 +5,7 @@
 
 pub mod builtin;
 pub mod openai;
-mod sse;
+pub(in crate::agent) mod sse;
 
 use std::sync::Arc;
 use std::time::Duration;
