@@ -268,7 +268,10 @@ mod tests {
         let offer = read("s", None, &[tool]).offers.remove(0);
         assert!(offer.about.spec.description.starts_with("evil[0mxxx") && offer.about.spec.description.len() <= 1027);
         let shown = offer.about.spec.schema.to_string();
-        assert!(!shown.contains("\\u") && !shown.contains('\u{202e}') && !shown.contains("$schema") && shown.len() < 1200, "{shown}");
+        assert!(
+            !shown.contains("\\u") && !shown.contains('\u{202e}') && !shown.contains("$schema") && shown.len() < 1200,
+            "{shown}"
+        );
     }
 
     #[test]
@@ -281,7 +284,17 @@ mod tests {
     #[test]
     fn names_on_the_wire_are_unique() {
         let long = "x".repeat(64);
-        let names = [("a", "b_c"), ("a_b", "c"), ("a.b", "c"), ("a-b", "c"), ("a__b", "c"), ("a", "b__c"), ("a_", "c"), ("a", "_c"), ("s", &long)];
+        let names = [
+            ("a", "b_c"),
+            ("a_b", "c"),
+            ("a.b", "c"),
+            ("a-b", "c"),
+            ("a__b", "c"),
+            ("a", "b__c"),
+            ("a_", "c"),
+            ("a", "_c"),
+            ("s", &long),
+        ];
         let wires: HashSet<_> = names.iter().map(|(server, tool)| wire_name(server, tool)).collect();
         assert_eq!(wires.len(), names.len(), "{wires:?}");
         for wire in wires {
@@ -292,8 +305,17 @@ mod tests {
     #[test]
     fn patterns() {
         for (pattern, name, expected) in [
-            ("*", "a", true), ("a", "a", true), ("a", "ab", false), ("a*", "ab", true), ("*b", "ab", true), ("a*c", "abc", true),
-            ("a*b*c", "axbyc", true), ("a*b*c", "acb", false), ("ab*ba", "aba", false), ("", "a", false), ("a**", "a", true),
+            ("*", "a", true),
+            ("a", "a", true),
+            ("a", "ab", false),
+            ("a*", "ab", true),
+            ("*b", "ab", true),
+            ("a*c", "abc", true),
+            ("a*b*c", "axbyc", true),
+            ("a*b*c", "acb", false),
+            ("ab*ba", "aba", false),
+            ("", "a", false),
+            ("a**", "a", true),
         ] {
             assert_eq!(fits(pattern, name), expected, "{pattern} {name}");
         }

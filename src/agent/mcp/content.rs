@@ -52,7 +52,8 @@ fn shown(result: &Value) -> String {
             break;
         }
     }
-    let has_text = blocks.iter().any(|b| kind(b) == "text" && b.get("text").and_then(Value::as_str).is_some_and(|t| !t.is_empty()));
+    let has_text =
+        blocks.iter().any(|b| kind(b) == "text" && b.get("text").and_then(Value::as_str).is_some_and(|t| !t.is_empty()));
     if let Some(structured) = result.get("structuredContent").filter(|s| !has_text && !s.is_null()) {
         let gap = if text.is_empty() { "" } else { "\n" };
         text = format!("{structured}{gap}{text}");
@@ -116,13 +117,19 @@ mod tests {
         check(json!({"structuredContent": 0}), Ok("0"));
         check(json!({}), Ok(""));
         check(json!({"content": [said("a\u{202e}b\u{7}")]}), Ok("ab"));
-        check(json!({"content": [{"type": "image", "mimeType": "image/png", "data": "AAAAAA=="}]}), Ok("[image image/png, 4 bytes]"));
+        check(
+            json!({"content": [{"type": "image", "mimeType": "image/png", "data": "AAAAAA=="}]}),
+            Ok("[image image/png, 4 bytes]"),
+        );
         check(json!({"content": [{"type": "audio"}]}), Ok("[audio of an unknown type, 0 bytes]"));
         check(json!({"content": [{"type": "resource_link", "uri": "file:///x", "name": "x"}]}), Ok("[resource file:///x (x)]"));
         check(json!({"content": [{"type": "resource", "resource": {"uri": "u:1", "text": "in"}}]}), Ok("[resource u:1]\nin"));
         let blob = json!({"uri": "u:1", "mimeType": "a/b", "blob": "AAAA"});
         check(json!({"content": [{"type": "resource", "resource": blob}]}), Ok("[resource u:1 a/b, 3 bytes]"));
-        check(json!({"content": [{"type": "hologram"}, 7]}), Ok("[content of the unknown type \"hologram\"]\n[content of the unknown type \"\"]"));
+        check(
+            json!({"content": [{"type": "hologram"}, 7]}),
+            Ok("[content of the unknown type \"hologram\"]\n[content of the unknown type \"\"]"),
+        );
     }
 
     #[test]

@@ -142,7 +142,13 @@ impl Host<'_> {
         }
     }
 
-    fn ask(&self, method: &str, params: Map<String, Value>, protocol: Option<Protocol>, wait: Duration) -> Result<Value, Failure> {
+    fn ask(
+        &self,
+        method: &str,
+        params: Map<String, Value>,
+        protocol: Option<Protocol>,
+        wait: Duration,
+    ) -> Result<Value, Failure> {
         let deadline = self.clock.mono() + wait;
         self.link.request(&Ask { method, params: &params, protocol, mirrored: None, deadline, cancel: self.cancel })
     }

@@ -25,7 +25,7 @@ use crate::base::threads::{STACK, Threads};
 use crate::net::client::{Call, Client, Deadlines, Refused, Reply};
 
 /// How long a connection may take.
-const CONNECT_MAX: Duration = Duration::from_secs(5);
+pub const CONNECT_MAX: Duration = Duration::from_secs(3);
 /// How long a new session may take in the middle of a call.
 const RENEW_MAX: Duration = Duration::from_secs(10);
 /// How long the server is told something that we don't need an answer to.
@@ -222,14 +222,7 @@ impl Http {
         result
     }
 
-    fn answered(
-        &self,
-        reply: Reply,
-        id: u64,
-        ask: &Ask<'_>,
-        cut: &Cancel,
-        session: Option<String>,
-    ) -> Result<Exchange, Failure> {
+    fn answered(&self, reply: Reply, id: u64, ask: &Ask<'_>, cut: &Cancel, session: Option<String>) -> Result<Exchange, Failure> {
         let mut reply = match reply.accepted() {
             Ok(reply) if reply.status() == 202 => return Err(failed("it took a request for a notification")),
             Ok(reply) => reply,

@@ -59,7 +59,8 @@ impl Servers {
         for (name, server) in config {
             let identity = Fingerprint::of(&described(server, true));
             let kept = former.and_then(|f| f.members.get(name)).filter(|s| s.parts.identity.matches(&identity));
-            let member = kept.cloned().unwrap_or_else(|| Server::start(parts(name, server, identity, client, clock, threads), threads));
+            let member =
+                kept.cloned().unwrap_or_else(|| Server::start(parts(name, server, identity, client, clock, threads), threads));
             members.insert(name.clone(), member);
         }
         for (name, server) in former.iter().flat_map(|f| &f.members) {
@@ -89,14 +90,7 @@ impl Servers {
     }
 }
 
-fn parts(
-    name: &str,
-    server: &McpServer,
-    identity: Fingerprint,
-    client: &Arc<Client>,
-    clock: &Clock,
-    threads: &Threads,
-) -> Parts {
+fn parts(name: &str, server: &McpServer, identity: Fingerprint, client: &Arc<Client>, clock: &Clock, threads: &Threads) -> Parts {
     let (transport, opener): (_, Box<dyn link::Opener>) = match &server.reach {
         McpReach::Program { command, args, env, cwd } => {
             let (name, command, args) = (name.to_string(), command.clone(), args.clone());

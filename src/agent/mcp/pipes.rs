@@ -71,13 +71,26 @@ impl Pipes {
     ///
     /// # Errors
     /// Where the system refuses what it needs.
-    pub fn start(server: &str, ends: Ends, log: Stderr, signals: &Arc<Signals>, clock: &Clock, threads: &Threads) -> Result<Arc<Pipes>> {
+    pub fn start(
+        server: &str,
+        ends: Ends,
+        log: Stderr,
+        signals: &Arc<Signals>,
+        clock: &Clock,
+        threads: &Threads,
+    ) -> Result<Arc<Pipes>> {
         let refused = |e: Errno| Error::new(ErrorKind::Transient, format!("the system refused a pipe: {e}"));
         for fd in [Some(&ends.stdin), Some(&ends.stdout), ends.stderr.as_ref()].into_iter().flatten() {
             fcntl_getfl(fd).and_then(|flags| fcntl_setfl(fd, flags | OFlags::NONBLOCK)).map_err(refused)?;
         }
         let bell = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK).map_err(refused)?;
-        let pipes = Arc::new(Pipes { calls: Arc::default(), out: Mutex::default(), bell, signals: signals.clone(), clock: clock.clone() });
+        let pipes = Arc::new(Pipes {
+            calls: Arc::default(),
+            out: Mutex::default(),
+            bell,
+            signals: signals.clone(),
+            clock: clock.clone(),
+        });
         let (pump, name) = (Pump::new(pipes.clone(), ends, log), thread_name("mcp>", server));
         threads.spawn_once(&name, STACK, move || pump.run())?;
         Ok(pipes)

@@ -131,11 +131,7 @@ impl Pump {
         if ready(0) {
             let _ = rustix::io::read(bell, &mut [0u8; 8]); // it rang; what for is seen in the next turn
         }
-        Ok(Ready {
-            stdin: stdin.is_some() && ready(1),
-            stdout: reads && ready(2),
-            stderr: self.stderr.is_some() && ready(3),
-        })
+        Ok(Ready { stdin: stdin.is_some() && ready(1), stdout: reads && ready(2), stderr: self.stderr.is_some() && ready(3) })
     }
 
     /// How long the server's output is left unread, because it floods us while nobody waits for it.
@@ -195,7 +191,10 @@ impl Pump {
     fn line(&mut self, line: &[u8]) -> Result<(), Over> {
         let Ok(all) = wire::read(line) else {
             self.garbage += 1;
-            log::debug!("a line of an MCP server's output is no message: {}", String::from_utf8_lossy(&line[..line.len().min(100)]).escape_debug());
+            log::debug!(
+                "a line of an MCP server's output is no message: {}",
+                String::from_utf8_lossy(&line[..line.len().min(100)]).escape_debug()
+            );
             return if self.garbage > GARBAGE_MAX { Err("it does not speak MCP") } else { Ok(()) };
         };
         self.garbage = 0;

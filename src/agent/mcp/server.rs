@@ -171,14 +171,22 @@ impl Server {
                 let said = one_line(&refusal.message, 1000);
                 Err(Error::new(ErrorKind::Permanent, format!("the MCP server {name} refused the call: {said}")))
             }
-            Err(Failure::Cancelled) => Err(Error::new(ErrorKind::Stopped, "the call was stopped; whether it had an effect is not known")),
+            Err(Failure::Cancelled) => {
+                Err(Error::new(ErrorKind::Stopped, "the call was stopped; whether it had an effect is not known"))
+            }
             Err(Failure::Late) => {
                 signals.suspect();
-                Err(Error::new(ErrorKind::Timeout, format!("the MCP server {name} did not answer in time; whether the call had an effect is not known")))
+                Err(Error::new(
+                    ErrorKind::Timeout,
+                    format!("the MCP server {name} did not answer in time; whether the call had an effect is not known"),
+                ))
             }
             Err(Failure::Unsent(e)) => {
                 signals.suspect();
-                Err(Error::new(ErrorKind::Transient, format!("the MCP server {name} could not be asked: {}; the call was not made", e.text)))
+                Err(Error::new(
+                    ErrorKind::Transient,
+                    format!("the MCP server {name} could not be asked: {}; the call was not made", e.text),
+                ))
             }
             Err(Failure::Lost(e)) => {
                 signals.suspect();
@@ -193,7 +201,9 @@ impl Server {
         let name = &self.parts.name;
         let text = match status.state {
             ServerState::Stopped => format!("the MCP server {name} was stopped"),
-            ServerState::Connecting | ServerState::Connected => format!("the MCP server {name} is just being connected; try again later"),
+            ServerState::Connecting | ServerState::Connected => {
+                format!("the MCP server {name} is just being connected; try again later")
+            }
             _ => format!("the MCP server {name} is away at the moment and is being reached again; try without it, or later"),
         };
         Error::new(ErrorKind::Transient, text)
@@ -338,7 +348,9 @@ impl Server {
                 match self.read_tools(&host, greeting) {
                     Ok(true) => apart = pace.refresh,
                     Ok(false) => apart = (apart * 2).min(pace.refresh * 64),
-                    Err(Failure::Refused(refusal)) => log::warn!("the MCP server {} keeps its list back: {}", self.parts.name, one_line(&refusal.message, 200)),
+                    Err(Failure::Refused(refusal)) => {
+                        log::warn!("the MCP server {} keeps its list back: {}", self.parts.name, one_line(&refusal.message, 200))
+                    }
                     Err(failure) => return failure.error("tools/list"),
                 }
                 next = clock.mono() + apart;

@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use crate::agent::mcp::http::{Http, REPLIES_MAX};
+use crate::agent::mcp::http::{CONNECT_MAX, Http, REPLIES_MAX};
 use crate::agent::mcp::link::Ask;
 use crate::agent::mcp::wire::{self, Era, Protocol, Said};
 use crate::agent::provider::sse::Sse;
@@ -142,10 +142,17 @@ impl Http {
 
     fn open_stream(&self, protocol: Protocol, last_id: &str) -> Opened {
         let url = self.0.at.url.as_str();
-        let deadlines = Deadlines { connect: OPEN_MAX, send: OPEN_MAX, first_byte: OPEN_MAX, read: SILENCE_MAX, total: None };
+        let deadlines = Deadlines { connect: CONNECT_MAX, send: OPEN_MAX, first_byte: OPEN_MAX, read: SILENCE_MAX, total: None };
         let call = if protocol.era == Era::Modern {
             let (params, deadline, cancel) = (Http::filter(), Duration::ZERO, &self.0.quit);
-            let ask = Ask { method: "subscriptions/listen", params: &params, protocol: Some(protocol), mirrored: None, deadline, cancel };
+            let ask = Ask {
+                method: "subscriptions/listen",
+                params: &params,
+                protocol: Some(protocol),
+                mirrored: None,
+                deadline,
+                cancel,
+            };
             self.posted(&ask, deadlines).1
         } else {
             let call = self.dressed(Call::get(url, deadlines), Some(protocol));

@@ -252,7 +252,8 @@ mod tests {
         check(r#"{"method":"notifications/x","params":{"a":1}}"#, Ok(&[tells]));
         let two = [answer(1, Ok(Value::Null)), answer(2, Ok(json!(2)))];
         check(r#"[{"id":1,"result":null},{"id":2,"result":2}]"#, Ok(&two));
-        for garbage in ["", "Starting…", "1", "{}", r#"{"id":"3","result":1}"#, r#"{"id":-1,"result":1}"#, r#"{"id":3}"#, "[1]"] {
+        for garbage in ["", "Starting…", "1", "{}", r#"{"id":"3","result":1}"#, r#"{"id":-1,"result":1}"#, r#"{"id":3}"#, "[1]"]
+        {
             check(garbage, Err(Garbage));
         }
         check(&"[".repeat(200), Err(Garbage));

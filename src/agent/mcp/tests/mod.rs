@@ -1,7 +1,12 @@
 //! The client against scripted servers that misbehave, and against real ones.
 #![allow(clippy::disallowed_methods)]
 
+mod eras;
+mod fake;
+mod http;
+mod misbehaving;
 mod real;
+mod reload;
 
 use std::time::{Duration, Instant};
 
@@ -42,6 +47,8 @@ impl Server {
     /// Waits for a state.
     #[track_caller]
     pub fn reach(&self, state: ServerState) -> ServerStatus {
-        eventually(&format!("{} {state:?} ({:?})", self.parts.name, self.status()), || Some(self.status()).filter(|s| s.state == state))
+        eventually(&format!("{} {state:?} ({:?})", self.parts.name, self.status()), || {
+            Some(self.status()).filter(|s| s.state == state)
+        })
     }
 }
