@@ -7,6 +7,7 @@ pub mod breaker;
 pub mod commands;
 pub mod detect;
 mod health;
+pub mod mcp;
 pub mod prompt;
 pub mod provider;
 mod tokens;

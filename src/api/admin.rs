@@ -79,8 +79,9 @@ pub fn reconnect(api: &Api, call: &Call) -> Result<Response, ApiError> {
 /// None of its own.
 pub fn agents(api: &Api, _: &Call) -> Result<Response, ApiError> {
     let (agents, now) = (api.flow.agents.get(), api.flow.clock.mono());
-    let providers = agents.provider_statuses(now);
-    Ok(Response::json(200, &json!({"agents": agents.statuses(), "providers": providers, "next": null})))
+    let (providers, servers) = (agents.provider_statuses(now), api.flow.mcp.get().status());
+    let body = json!({"agents": agents.statuses(), "providers": providers, "mcp": servers, "next": null});
+    Ok(Response::json(200, &body))
 }
 
 /// `GET /api/audit`.

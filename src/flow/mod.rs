@@ -27,6 +27,7 @@ use std::time::Duration;
 use crossbeam_channel::{Receiver, Sender};
 
 use crate::agent::Agents;
+use crate::agent::mcp::Servers;
 use crate::agent::tools::Toolbox;
 use crate::auth::Authenticator;
 use crate::base::backoff::Retry;
@@ -99,6 +100,8 @@ pub struct Flow {
     pub agents: Live<Agents>,
     /// What agents may call, replaced by a reload.
     pub tools: Live<Toolbox>,
+    /// The MCP servers behind some of it; a reload keeps those that it doesn't change.
+    pub mcp: Live<Arc<Servers>>,
     /// The turns that run.
     pub running: Running,
     /// HTTP out to providers. Interrupting it cuts turns short and leaves deliveries alone.
@@ -149,6 +152,8 @@ pub struct Parts {
     pub agents: Agents,
     /// What they may call.
     pub tools: Toolbox,
+    /// The MCP servers behind some of it.
+    pub mcp: Arc<Servers>,
     /// HTTP out to providers.
     pub client: Arc<Client>,
     /// HTTP out to reply addresses.
@@ -171,6 +176,7 @@ impl Flow {
             channels: Live::new(parts.channels),
             agents: Live::new(parts.agents),
             tools: Live::new(parts.tools),
+            mcp: Live::new(parts.mcp),
             running: Running::new(),
             client: parts.client,
             delivery_client: parts.delivery_client,

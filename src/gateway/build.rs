@@ -6,6 +6,7 @@ use std::path::Path;
 use std::sync::{Arc, OnceLock};
 
 use crate::agent::Agents;
+use crate::agent::mcp::Servers;
 use crate::api::{Api, Settings};
 use crate::auth::Authenticator;
 use crate::base::clock::Clock;
@@ -105,6 +106,7 @@ fn parts(
     let (client, delivery_client) = (Arc::new(Client::new(pool)), Arc::new(Client::new(pool)));
     let channels = Registry::new(&config.channels, &delivery_client, clock, None).with(WEBSOCKET_CHANNEL, chat.clone());
     let agents = Agents::new(config, &client, clock, None);
+    let mcp = Arc::new(Servers::new(&config.tools.mcp, None, &client, clock, threads));
     let metrics = Metrics::new(clock.clone());
     Parts {
         store,
@@ -112,7 +114,8 @@ fn parts(
         metrics,
         channels,
         agents,
-        tools: tools::toolbox(config, data_dir),
+        tools: tools::toolbox(config, data_dir, &mcp),
+        mcp,
         client,
         delivery_client,
         auth: auth.clone(),

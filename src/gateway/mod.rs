@@ -172,6 +172,9 @@ impl Gateway {
         self.stop.set();
         self.door.wake();
         drop((self.local, self.watcher));
+        for name in self.flow.mcp.get().stop() {
+            log::warn!(server = name.as_str(); "the MCP server {name} did not come to an end");
+        }
         self.store.close();
         let late = self.threads.join(Duration::from_secs(3));
         if !late.is_empty() {

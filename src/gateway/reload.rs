@@ -11,6 +11,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use crate::agent::Agents;
+use crate::agent::mcp::Servers;
 use crate::api::error::ApiError;
 use crate::api::{Api, Change, Configurator, Settings};
 use crate::auth::Authenticator;
@@ -160,7 +161,10 @@ impl Reload {
         );
         let agents = parts.flow.agents.get();
         parts.flow.agents.set(Agents::new(config, &parts.flow.client, &parts.clock, Some(&agents)));
-        parts.flow.tools.set(tools::toolbox(config, &parts.places.data_dir));
+        let (former, threads) = (parts.flow.mcp.get(), &parts.flow.threads);
+        let mcp = Arc::new(Servers::new(&config.tools.mcp, Some(&former), &parts.flow.client, &parts.clock, threads));
+        parts.flow.tools.set(tools::toolbox(config, &parts.places.data_dir, &mcp));
+        parts.flow.mcp.set(mcp);
         if let Some(api) = self.api.get().and_then(Weak::upgrade) {
             api.settings.set(Settings::new(config, &parts.clock));
         }

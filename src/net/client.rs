@@ -15,6 +15,7 @@ pub(super) mod socket;
 #[cfg(test)]
 mod tests;
 
+use std::borrow::Cow;
 use std::io::Read;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -71,7 +72,7 @@ impl Deadlines {
 pub struct Call {
     method: Method,
     url: String,
-    headers: Vec<(&'static str, String)>,
+    headers: Vec<(Cow<'static, str>, String)>,
     credential: Option<Credential>,
     body: Option<Vec<u8>>,
     deadlines: Deadlines,
@@ -96,6 +97,11 @@ impl Call {
         Call::new(Method::GET, url, deadlines)
     }
 
+    /// A DELETE.
+    pub fn delete(url: impl Into<String>, deadlines: Deadlines) -> Self {
+        Call::new(Method::DELETE, url, deadlines)
+    }
+
     /// A POST of JSON.
     pub fn post_json(url: impl Into<String>, body: impl Into<Vec<u8>>, deadlines: Deadlines) -> Self {
         Call::new(Method::POST, url, deadlines).json(body)
@@ -107,8 +113,8 @@ impl Call {
     }
 
     /// Adds a header. A value that can't stand in a head makes the call fail.
-    pub fn header(mut self, name: &'static str, value: impl Into<String>) -> Self {
-        self.headers.push((name, value.into()));
+    pub fn header(mut self, name: impl Into<Cow<'static, str>>, value: impl Into<String>) -> Self {
+        self.headers.push((name.into(), value.into()));
         self
     }
 
@@ -228,7 +234,7 @@ impl Client {
     fn run(&self, call: &Call) -> Result<http::Response<ureq::Body>, ureq::Error> {
         let mut request = http::Request::builder().method(call.method.clone()).uri(call.url.as_str());
         for (name, value) in &call.headers {
-            request = request.header(*name, value.as_str());
+            request = request.header(name.as_ref(), value.as_str());
         }
         if let Some(Credential { header, prefix, secret }) = &call.credential {
             request = request.header(*header, format!("{prefix}{}", secret.reveal()));

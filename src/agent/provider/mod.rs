@@ -10,7 +10,7 @@ pub mod openai;
 mod refusals;
 mod reported;
 pub mod server;
-mod sse;
+pub(in crate::agent) mod sse;
 mod wire;
 
 use std::sync::Arc;

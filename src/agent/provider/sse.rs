@@ -6,6 +6,9 @@
 /// Longest line and longest event.
 pub const EVENT_BYTES_MAX: usize = 1024 * 1024;
 
+/// Longest `id:` that is kept.
+const ID_BYTES_MAX: usize = 1024;
+
 /// An event or a line is longer than its bound.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TooLong;
@@ -30,6 +33,8 @@ pub struct Sse {
     after_cr: bool,
     /// The first line is behind us; before it there may be a byte order mark.
     begun: bool,
+    last_id: String,
+    retry_ms: Option<u64>,
 }
 
 impl Sse {
@@ -70,6 +75,16 @@ impl Sse {
         Ok(())
     }
 
+    /// The last `id:` that came, to go on from after a break; empty where there was none.
+    pub fn last_id(&self) -> &str {
+        &self.last_id
+    }
+
+    /// The last `retry:` that came: the pause that the server wishes before a reconnect, in ms.
+    pub fn retry_ms(&self) -> Option<u64> {
+        self.retry_ms
+    }
+
     fn end_line(&mut self, events: &mut Vec<Event>) -> Result<(), TooLong> {
         let mut line = std::mem::take(&mut self.line);
         if !std::mem::replace(&mut self.begun, true) && line.starts_with(b"\xef\xbb\xbf") {
@@ -90,7 +105,11 @@ impl Sse {
                     self.data.extend_from_slice(value);
                 }
                 b"event" => self.name = String::from_utf8_lossy(value).into_owned(),
-                _ => {} // a comment (nothing before the colon), `id`, `retry`
+                b"id" if !value.contains(&0) && value.len() <= ID_BYTES_MAX => {
+                    self.last_id = String::from_utf8_lossy(value).into_owned();
+                }
+                b"retry" => self.retry_ms = std::str::from_utf8(value).ok().and_then(|v| v.parse().ok()).or(self.retry_ms),
+                _ => {} // a comment: nothing before the colon
             }
         }
         line.clear();
@@ -152,6 +171,17 @@ mod tests {
             sse.feed(&[byte], &mut events).unwrap();
         }
         assert_eq!(events, [Event { name: "e".into(), data: "ü".into() }]);
+    }
+
+    #[test]
+    fn where_to_go_on() {
+        let (mut sse, mut events) = (Sse::default(), Vec::new());
+        assert_eq!((sse.last_id(), sse.retry_ms()), ("", None));
+        sse.feed(b"id: a-1\nretry: 250\ndata:\n\nid: nul\0\nretry: soon\n\n", &mut events).unwrap();
+        assert_eq!((sse.last_id(), sse.retry_ms()), ("a-1", Some(250)));
+        assert_eq!(events, [Event { name: String::new(), data: String::new() }], "an event of empty data is one");
+        sse.feed(b"id\n", &mut events).unwrap();
+        assert_eq!(sse.last_id(), "");
     }
 
     #[test]
