@@ -6,6 +6,7 @@ mod commands;
 mod crash;
 mod injections;
 mod looping;
+mod mcp;
 mod memory;
 mod size;
 mod supervisor;
