@@ -163,6 +163,42 @@ fn a_session_is_its_users_alone() {
 }
 
 #[test]
+fn without_a_user_the_request_is_the_history_and_nothing_stays() {
+    let model = Model::echo();
+    let agent = json!({"agents": {"main": {"systemPrompt": "You are a lamp."}}});
+    let gateway = Gateway::start(merged(model.config(), agent));
+    let body = json!({"model": "gatelet/main", "temperature": 0.25, "top_p": 0.5, "stop": ["END"], "max_tokens": 17,
+        "response_format": {"type": "json_object"}, "messages": [
+        {"role": "system", "content": "Shine brightly."}, {"role": "user", "content": "secret-one"},
+        {"role": "assistant", "content": "secret-two"}, {"role": "user", "content": "/new secret-three"}]});
+    let answer = ask(&gateway, &body).send().expect(200).json();
+    assert_eq!(answer["choices"][0]["message"]["content"], "echo: /new secret-three", "no command of the chat's");
+    let asked = &model.asked()[0].body;
+    let history: Vec<_> =
+        asked["messages"].as_array().unwrap().iter().map(|m| (m["role"].as_str().unwrap(), &m["content"])).collect();
+    assert_eq!(history[0].0, "system");
+    let system = history[0].1.as_str().unwrap();
+    assert!(system.find("You are a lamp.").unwrap() < system.find("Shine brightly.").unwrap(), "{system}");
+    let (one, two, three) = (json!("secret-one"), json!("secret-two"), json!("/new secret-three"));
+    assert_eq!(history[history.len() - 3..], [("user", &one), ("assistant", &two), ("user", &three)]);
+    assert_eq!(
+        (&asked["temperature"], &asked["top_p"], &asked["response_format"]["type"]),
+        (&json!(0.25), &json!(0.5), &json!("json_object"))
+    );
+    assert!(asked["max_tokens"] == 17 || asked["max_completion_tokens"] == 17, "{asked}");
+    assert!(asked["stop"] == json!(["END"]) || asked["stop"] == "END", "{asked}");
+    // Nothing of it is kept.
+    let id = answer["id"].as_str().unwrap().trim_start_matches("chatcmpl-").to_string();
+    let all = [
+        gateway.get("/api/sessions").expect(200).text(),
+        gateway.get("/api/sessions/admin").text(),
+        gateway.get("/api/messages").expect(200).text(),
+        gateway.get(&format!("/api/messages/{id}")).text(),
+    ];
+    assert!(!all.concat().contains("secret-"), "{all:?}");
+}
+
+#[test]
 fn a_turn_that_fails_says_so_once() {
     let model = Model::scripted(|q: &Question| match q.text.as_str() {
         "ill" => Act::Status(401, vec![], String::new()),
@@ -253,6 +289,12 @@ fn a_caller_that_goes_leaves_nothing_open() {
     pause(100);
     drop((streaming, plain));
     eventually("their end", 1, || (open() == 1).then_some(()));
+    // Nobody waits for them: the turns are cut short, in no more than a moment.
+    eventually("the turns' end", 2, || {
+        let messages = gateway.get("/api/messages").expect(200).json();
+        let states: Vec<_> = messages["messages"].as_array()?.iter().map(|m| m["state"].clone()).collect();
+        (states == [json!("cancelled"), json!("cancelled")]).then_some(())
+    });
     // Nobody else notices.
     ask(&gateway, &request("hi", json!({}))).send().expect(200);
 }
