@@ -69,7 +69,7 @@ fn run(flow: &Arc<Flow>, claim: Claim, finish: &Stop) {
     let outcome = catch_unwind(AssertUnwindSafe(|| answer(flow, &claim, &cancel, &mut on_delta))).unwrap_or_else(|_| {
         flow.threads.count_panic();
         let error = Error::new(ErrorKind::Bug, "an error of the gateway's own ended the turn");
-        Err(Failed { error, spent: journal::spent(&journal::rounds(&claim.steps)) })
+        Err(Failed { error, spent: journal::spent(&journal::rounds(&claim.steps)), is_shown: true })
     });
     let took = flow.clock.mono().saturating_sub(started);
     let withdrawn = flow.running.end(&claim.message_id);
@@ -80,7 +80,7 @@ fn run(flow: &Arc<Flow>, claim: Claim, finish: &Stop) {
             withdraw(flow, &claim, &withdrawn.unwrap_or_default(), spent, took, finish);
         }
         Err(Failed { error, .. }) if error.kind == ErrorKind::Stopped => put_back(flow, &claim, took, finish),
-        Err(Failed { error, spent }) => failed(flow, &claim, &error, spent, took, finish),
+        Err(failure) => failed(flow, &claim, failure, took, finish),
     }
 }
 
@@ -103,7 +103,8 @@ fn answer(flow: &Arc<Flow>, claim: &Claim, cancel: &Cancel, on_delta: &mut dyn F
     if claim.channel != OPENAI_CHANNEL
         && let Some(command) = command(&claim.text)
     {
-        let done = commands::execute(flow, claim, &command).map_err(|error| Failed { error, spent: Vec::new() })?;
+        let done =
+            commands::execute(flow, claim, &command).map_err(|error| Failed { error, spent: Vec::new(), is_shown: false })?;
         return Ok(Ended::Reply(Reply {
             text: done.text,
             spent: Vec::new(),
@@ -235,7 +236,8 @@ fn park(flow: &Flow, claim: &Claim, approvals: &[Approval], step: &Step, took: D
         Some(Err(e)) => {
             log::warn!(message_id = claim.message_id.as_str(); "a turn could not be left waiting: {e}");
             let error = Error::new(ErrorKind::Transient, format!("the question to the operators was not kept: {e}"));
-            failed(flow, claim, &error, journal::spent(&journal::rounds(&claim.steps)), took, finish);
+            let spent = journal::spent(&journal::rounds(&claim.steps));
+            failed(flow, claim, Failed { error, spent, is_shown: false }, took, finish);
         }
         None => log::warn!(message_id = claim.message_id.as_str(); "the store can't write; the next start runs this turn again"),
     }
@@ -292,7 +294,8 @@ fn put_back(flow: &Flow, claim: &Claim, took: Duration, finish: &Stop) {
     }
 }
 
-fn failed(flow: &Flow, claim: &Claim, error: &Error, spent: Vec<Spent>, took: Duration, finish: &Stop) {
+fn failed(flow: &Flow, claim: &Claim, failure: Failed, took: Duration, finish: &Stop) {
+    let Failed { error, spent, is_shown } = failure;
     let retry = flow.settings.get().retry;
     let asked = if let ErrorKind::Throttled(asked) = error.kind { asked } else { None };
     let again = (error.is_passing() || error.kind == ErrorKind::Bug).then(|| retry.pause(claim.failures + 1, asked)).flatten();
@@ -300,7 +303,9 @@ fn failed(flow: &Flow, claim: &Claim, error: &Error, spent: Vec<Spent>, took: Du
     if let Some(pause) = again {
         log::warn!(message_id = claim.message_id.as_str(), pause_ms = pause.as_millis() as u64; "a turn failed and is tried again: {text}");
         flow.metrics.turn(TurnEnd::Deferred, took);
-        flow.listeners.tell(&claim.message_id, Heard::Anew);
+        if is_shown {
+            flow.listeners.tell(&claim.message_id, Heard::Anew);
+        }
         if let Some(Err(e)) = insist(finish, || flow.store.defer_turn(&claim.message_id, pause, &text)) {
             log::warn!(message_id = claim.message_id.as_str(); "a failed turn was not put back: {e}");
         }

@@ -89,6 +89,8 @@ pub struct Failed {
     pub error: Error,
     /// What it used, by provider.
     pub spent: Vec<Spent>,
+    /// Whether a part of the answer that failed was shown: the next try says it anew.
+    pub is_shown: bool,
 }
 
 fn entry(role: Said, text: &str) -> Entry {
@@ -112,15 +114,16 @@ impl Turn<'_> {
     pub fn run(&self, on_delta: &mut dyn FnMut(&str)) -> Result<Outcome, Failed> {
         let mut rounds = journal::rounds(&self.claim.steps);
         let mut spent = journal::spent(&rounds);
-        let route = self.agents.resolve(&self.claim.agent).map_err(|error| Failed { error, spent: spent.clone() })?;
+        let route =
+            self.agents.resolve(&self.claim.agent).map_err(|error| Failed { error, spent: spent.clone(), is_shown: false })?;
         let outcome = self.go_on(&route, &mut rounds, &mut spent, on_delta);
         match &outcome {
-            Err(error) if error.kind == ErrorKind::Stopped => {} // says nothing about the agent
-            Err(error) => route.note(Some(error), self.clock.unix_ms()),
+            Err(failure) if failure.error.kind == ErrorKind::Stopped => {} // says nothing about the agent
+            Err(failure) => route.note(Some(&failure.error), self.clock.unix_ms()),
             Ok(Outcome::Replied(_)) => route.note(None, self.clock.unix_ms()),
             Ok(Outcome::Parked { .. }) => {}
         }
-        outcome.map_err(|error| Failed { error, spent })
+        outcome.map_err(|failure| Failed { error: failure.error, spent, is_shown: failure.after_first_byte })
     }
 
     /// What a caller of the OpenAI-compatible API asked for, where the message came by it.
@@ -149,7 +152,7 @@ impl Turn<'_> {
         rounds: &mut Vec<Round>,
         spent: &mut Vec<Spent>,
         on_delta: &mut dyn FnMut(&str),
-    ) -> Result<Outcome> {
+    ) -> Result<Outcome, Failure> {
         let deadline = self.clock.mono() + route.config.turn_timeout;
         if let Some(parked) = self.settle_last(route, rounds, deadline)? {
             return Ok(parked);
@@ -163,14 +166,14 @@ impl Turn<'_> {
             let asked = rounds.len() + 1;
             if asked > route.config.max_rounds {
                 let text = format!("the model asked for tools {} times and gave no answer", rounds.len());
-                return Err(Error::new(ErrorKind::Permanent, text).hint("maxRounds of the agent is the bound"));
+                return Err(Error::new(ErrorKind::Permanent, text).hint("maxRounds of the agent is the bound").into());
             }
             if asked == route.config.max_rounds
                 && let Some(last) = wanted.messages.last_mut().filter(|m| m.role == ChatRole::Tool)
             {
                 last.text.push_str(LAST_ROUND);
             }
-            let answered = ask::ask(route, &wanted, self.clock, on_delta).map_err(|Failure { error, .. }| error)?;
+            let answered = ask::ask(route, &wanted, self.clock, on_delta)?;
             let tokens = account(&wanted.messages, &answered.answer);
             journal::add(spent, &answered.by, tokens);
             let mut answer = answered.answer;
