@@ -120,11 +120,11 @@ impl World {
         let took = at.lock().unwrap().unwrap().elapsed();
         waker.join().unwrap();
         assert_eq!(error.kind, ErrorKind::Stopped, "{error}");
-        assert!(took < Duration::from_millis(100), "came back {took:?} after the cancellation");
+        assert!(took < Duration::from_millis(500), "came back {took:?} after the cancellation");
         let begun = Instant::now();
         let error = self.server.try_tool(tool, arguments, Duration::from_millis(400), &later).unwrap_err();
         assert_eq!(error.kind, ErrorKind::Timeout, "{error}");
-        assert!(begun.elapsed() < Duration::from_millis(600), "{:?}", begun.elapsed());
+        assert!(begun.elapsed() < Duration::from_millis(1500), "{:?}", begun.elapsed());
         figure(&format!("mcp: {}: a cancelled call came back after {took:?}", self.server.parts.name));
     }
 
@@ -194,11 +194,11 @@ fn check_everything(world: &World) {
     world.check("echo", json!({"message": "still there"}), Ok("still there"));
     // Pipelined: the slow one does not hold the quick one.
     let server = world.server.clone();
-    let slow = std::thread::spawn(move || server.tool("trigger-long-running-operation", json!({"duration": 1, "steps": 2})));
+    let slow = std::thread::spawn(move || server.tool("trigger-long-running-operation", json!({"duration": 3, "steps": 2})));
     std::thread::sleep(Duration::from_millis(50));
     let begun = Instant::now();
     world.check("echo", json!({"message": "quick"}), Ok("quick"));
-    assert!(begun.elapsed() < Duration::from_millis(900), "{:?}", begun.elapsed());
+    assert!(begun.elapsed() < Duration::from_millis(2500), "{:?}", begun.elapsed());
     assert!(slow.join().unwrap().unwrap().contains("completed"));
 }
 
@@ -320,7 +320,7 @@ fn the_sdk_over_stdio() {
     world.check("crash", json!({}), Err("whether the call had an effect is not known"));
     let begun = Instant::now();
     let away = world.server.tool("add", json!({"a": 1, "b": 1})).unwrap_err();
-    assert!(away.is_passing() && begun.elapsed() < Duration::from_millis(200), "{away} after {:?}", begun.elapsed());
+    assert!(away.is_passing() && begun.elapsed() < Duration::from_millis(500), "{away} after {:?}", begun.elapsed());
     eventually("it was started again", || {
         world.server.tool("add", json!({"a": 20, "b": 3})).ok().filter(|sum| sum.contains("23"))
     });
