@@ -3,6 +3,7 @@
 //! Invariant: built whole from a configuration and replaced whole at a reload; what was counted lives on under the agent's name.
 //! A provider's failure is the turn's, never the registry's: here only an unknown or disabled agent fails.
 
+pub mod breaker;
 pub mod commands;
 pub mod detect;
 mod health;
@@ -25,6 +26,7 @@ use crate::net::client::Client;
 use detect::Detector;
 use health::Health;
 pub use health::{AgentState, AgentStatus};
+use provider::anthropic::Anthropic;
 use provider::builtin::Builtin;
 use provider::openai::OpenAi;
 use provider::{Answer, Completion, Failure, Provider};
@@ -70,8 +72,7 @@ impl Agents {
         let open = |p: &config::Provider| -> Arc<dyn Provider> {
             match p.kind {
                 ProviderKind::OpenAi => Arc::new(OpenAi::new(p.clone(), client.clone(), clock.clone(), ttl)),
-                // Until its own file stands beside these two.
-                ProviderKind::Anthropic => Arc::new(Builtin),
+                ProviderKind::Anthropic => Arc::new(Anthropic::new(p.clone(), client.clone(), clock.clone(), ttl)),
                 ProviderKind::Builtin => Arc::new(Builtin),
             }
         };

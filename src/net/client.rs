@@ -10,6 +10,7 @@ mod cancel_tests;
 mod fault;
 pub(super) mod link;
 mod resolve;
+pub(super) mod socket;
 #[cfg(test)]
 mod tests;
 
@@ -126,8 +127,7 @@ impl Call {
     }
 
     /// Has the call, the reading of its answer included, fail with `Stopped` within milliseconds when `cancel` is set: also
-    /// where it waits for a name, for TLS, or for the peer, on a new connection or one of the pool. What is waited for to its
-    /// deadline (`connect`) all the same is the peer's taking a TCP connection.
+    /// where it looks a name up, connects, or waits for the peer, on a new connection or one of the pool.
     pub fn cancel(self, cancel: &Cancel) -> Self {
         Call { cancel: Some(cancel.clone()), ..self }
     }

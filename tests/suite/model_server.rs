@@ -7,14 +7,17 @@ use crate::support::gateway::{ADMIN, Gateway, USER};
 use crate::support::ws::Ws;
 use crate::support::{figure, heavy, skipped};
 
-/// A gateway whose agent `main` is the real model.
-fn with_real_model(what: &str) -> Option<Gateway> {
+/// The wire formats that the server speaks.
+const FORMATS: [&str; 2] = ["openai", "anthropic"];
+
+/// A gateway whose agent `main` is the real model, asked in that format.
+fn with_real_model(what: &str, format: &str) -> Option<Gateway> {
     let Ok(url) = std::env::var("GATELET_MODEL_URL") else {
         skipped(&format!("{what}: GATELET_MODEL_URL names no model server (.ci/run starts one)"));
         return None;
     };
     Some(Gateway::start(json!({
-        "providers": {"real": {"type": "openai", "baseUrl": url, "apiKey": null}},
+        "providers": {"real": {"type": format, "baseUrl": url, "apiKey": null}},
         "agents": {"main": {"provider": "real", "model": "auto", "maxOutputTokens": 24}}})))
 }
 
@@ -28,7 +31,11 @@ fn texts(sessions: &Value) -> Vec<(String, String)> {
 
 #[test]
 fn a_webhook_gets_the_models_reply_and_the_session_shows_both_turns() {
-    let Some(gateway) = with_real_model("a webhook with a real model") else { return };
+    FORMATS.into_iter().for_each(check_webhook);
+}
+
+fn check_webhook(format: &str) {
+    let Some(gateway) = with_real_model("a webhook with a real model", format) else { return };
     let _alone = heavy();
     let mut replies = Vec::new();
     for words in ["Say hello.", "Name one colour."] {
@@ -37,7 +44,7 @@ fn a_webhook_gets_the_models_reply_and_the_session_shows_both_turns() {
         let call = gateway.call("POST", "/webhook/default?wait=60000").token(ADMIN).json(&body);
         let reply = call.patience(std::time::Duration::from_secs(70)).send().expect(200).field("reply");
         assert!(!reply.trim().is_empty(), "the model said something");
-        figure(&format!("a real model's reply to {words:?} in {:?}: {reply:?}", began.elapsed()));
+        figure(&format!("a real model's reply ({format}) to {words:?} in {:?}: {reply:?}", began.elapsed()));
         replies.push(reply);
     }
     let said = texts(&gateway.get("/api/sessions/carl").expect(200).json());
@@ -47,7 +54,11 @@ fn a_webhook_gets_the_models_reply_and_the_session_shows_both_turns() {
 
 #[test]
 fn a_websocket_sees_the_model_speak() {
-    let Some(gateway) = with_real_model("a WebSocket with a real model") else { return };
+    FORMATS.into_iter().for_each(check_websocket);
+}
+
+fn check_websocket(format: &str) {
+    let Some(gateway) = with_real_model("a WebSocket with a real model", format) else { return };
     let _alone = heavy();
     let mut ws = Ws::join(&gateway, USER);
     ws.send(json!({"type": "message", "id": "c1", "message": "Count from one to five."}));

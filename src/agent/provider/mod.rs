@@ -3,9 +3,15 @@
 //! Invariant: a provider's wire format stays in its own file. A call blocks at most until the deadline that it was given. It
 //! fails with a [`Failure`], which says whether the user may have seen a part of the answer.
 
+pub mod anthropic;
 pub mod builtin;
+mod draft;
 pub mod openai;
+mod refusals;
+mod reported;
+pub mod server;
 pub(in crate::agent) mod sse;
+mod wire;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -193,3 +199,6 @@ pub trait Provider: Send + Sync {
     /// As [`Provider::complete`].
     fn models(&self) -> Result<Vec<String>>;
 }
+
+#[cfg(test)]
+mod tests;

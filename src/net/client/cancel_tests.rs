@@ -2,7 +2,7 @@
 #![allow(clippy::disallowed_methods)]
 
 use std::io::Write;
-use std::net::TcpListener;
+use std::net::{SocketAddr, TcpListener};
 use std::time::Instant;
 
 use super::*;
@@ -22,7 +22,7 @@ fn call(url: String, cancel: &Cancel) -> Call {
 #[track_caller]
 fn cut(cancel: &Cancel, is_blocked: impl Fn() -> bool, work: impl FnOnce() -> Result<()> + Send) -> Error {
     std::thread::scope(|s| {
-        let blocked = s.spawn(|| (work().err().expect("cut short"), Instant::now()));
+        let blocked = s.spawn(|| (work().expect_err("cut short"), Instant::now()));
         while !is_blocked() {
             pause(1);
         }
@@ -91,7 +91,7 @@ fn a_peer_that_takes_no_more_of_the_request() {
     let (tx, rx) = std::sync::mpsc::channel();
     let server = std::thread::spawn(move || tx.send(listener.accept().unwrap()).map(|()| pause(300)));
     let call = Call { method: Method::POST, body: Some(vec![b'x'; 32 << 20]), ..call(url, &cancel) };
-    cut(&cancel, || rx.try_recv().map(|c| std::mem::forget(c)).is_ok(), || client.send(&call).map(drop));
+    cut(&cancel, || rx.try_recv().map(std::mem::forget).is_ok(), || client.send(&call).map(drop));
     server.join().unwrap().unwrap();
 }
 
@@ -107,6 +107,35 @@ fn a_handshake_that_never_comes() {
         true
     };
     cut(&cancel, is_blocked, || client.send(&call(url, &cancel)).map(drop));
+}
+
+/// A listener whose queue of connections is full: the next SYN is not answered.
+fn deaf() -> (rustix::fd::OwnedFd, Vec<rustix::fd::OwnedFd>, SocketAddr) {
+    use rustix::net::*;
+    let fd = socket(AddressFamily::INET, SocketType::STREAM, None).unwrap();
+    bind(&fd, &SocketAddr::from(([127, 0, 0, 1], 0))).unwrap();
+    listen(&fd, 0).unwrap();
+    let address = SocketAddr::try_from(getsockname(&fd).unwrap()).unwrap();
+    let fill = (0..4)
+        .map(|_| {
+            let one = socket_with(AddressFamily::INET, SocketType::STREAM, SocketFlags::NONBLOCK, None).unwrap();
+            let _ = connect(&one, &address);
+            one
+        })
+        .collect();
+    (fd, fill, address)
+}
+
+#[test]
+fn a_peer_that_does_not_take_the_connection() {
+    let (_listener, _fill, address) = deaf();
+    let (client, cancel) = (Client::new(1), Cancel::new());
+    let begun = Instant::now();
+    cut(&cancel, || begun.elapsed() > SOON, || client.send(&call(format!("http://{address}/"), &cancel)).map(drop));
+    // Without a cancellation its deadline holds.
+    let short = Deadlines { connect: SOON, ..call(String::new(), &cancel).deadlines };
+    let error = client.send(&Call::get(format!("http://{address}/"), short)).err().unwrap();
+    assert!(error.kind == ErrorKind::Timeout && error.text.contains("did not take the connection"), "{error}");
 }
 
 #[test]

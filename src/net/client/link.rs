@@ -8,16 +8,17 @@
 
 use std::cell::{Cell, RefCell};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, OnceLock, Weak};
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 use std::{fmt, io};
 
 use ureq::Error;
 use ureq::unversioned::transport::{
-    Buffers, ConnectionDetails, Connector, NextTimeout, RustlsConnector, ShutdownHandle, TcpConnector, Transport,
+    Buffers, ConnectionDetails, Connector, NextTimeout, RustlsConnector, ShutdownHandle, Transport,
 };
 
 use crate::base::cancel::{Cancel, Guard};
+use crate::net::client::socket::{self, SocketTransport};
 
 thread_local! {
     /// The deadline of the read that this thread is in. ureq has one for all reads of a call; the first one of a body waits
@@ -82,7 +83,6 @@ pub fn limited(mut timeout: NextTimeout) -> NextTimeout {
 /// Opens TCP connections, with TLS for `https`.
 #[derive(Debug, Default)]
 pub struct Wire {
-    tcp: TcpConnector,
     tls: RustlsConnector,
 }
 
@@ -91,50 +91,38 @@ impl Connector for Wire {
 
     fn connect(&self, details: &ConnectionDetails, _: Option<()>) -> Result<Option<Self::Out>, Error> {
         connecting();
-        let socket = Arc::new(Socket::default());
-        let (noted, register) = (socket.clone(), details.register_shutdown.clone());
-        let mut plain = like(details);
-        details.addrs.iter().for_each(|address| plain.addrs.push(*address));
-        plain.register_shutdown = Arc::new(move |handle: Weak<dyn ShutdownHandle>| {
-            let _ = noted.handle.set(handle.clone()); // one connection, one handle
-            register(handle)
-        });
-        let tcp = Connector::<()>::connect(&self.tcp, &plain, None)?.map(|transport| Guarded { transport, socket });
+        let tcp = SocketTransport::new(socket::open(&details.addrs, details.timeout)?, details)?;
+        let line = Arc::new(Line { handle: tcp.handle(), is_cut: AtomicBool::new(false) });
+        let tcp = Some(Guarded { transport: tcp, line });
         // A call's own configuration (its deadlines) would have ureq build the TLS configuration anew for each connection;
         // ours never differs in TLS.
-        let details = ConnectionDetails { request_level: false, ..like(details) };
+        let details = ConnectionDetails {
+            uri: details.uri,
+            addrs: details.resolver.empty(), // connected already
+            config: details.config,
+            request_level: false,
+            resolver: details.resolver,
+            now: details.now,
+            timeout: details.timeout,
+            current_time: details.current_time.clone(),
+            run_connector: details.run_connector.clone(),
+            register_shutdown: details.register_shutdown.clone(),
+        };
         Ok(self.tls.connect(&details, tcp)?.map(|t| Box::new(t) as Box<dyn Transport>))
     }
 }
 
-/// The same details, without addresses.
-fn like<'a>(details: &'a ConnectionDetails<'_>) -> ConnectionDetails<'a> {
-    ConnectionDetails {
-        uri: details.uri,
-        addrs: details.resolver.empty(),
-        config: details.config,
-        request_level: details.request_level,
-        resolver: details.resolver,
-        now: details.now,
-        timeout: details.timeout,
-        current_time: details.current_time.clone(),
-        run_connector: details.run_connector.clone(),
-        register_shutdown: details.register_shutdown.clone(),
-    }
-}
-
 /// What is needed of a connection to cut it from another thread.
-#[derive(Default)]
-struct Socket {
-    handle: OnceLock<Weak<dyn ShutdownHandle>>,
+struct Line {
+    handle: Weak<dyn ShutdownHandle>,
     /// It was cut: whatever its last bytes were, nobody may use it again.
     is_cut: AtomicBool,
 }
 
-impl Socket {
+impl Line {
     fn cut(&self) {
         self.is_cut.store(true, Ordering::SeqCst);
-        if let Some(handle) = self.handle.get().and_then(Weak::upgrade) {
+        if let Some(handle) = self.handle.upgrade() {
             handle.shutdown();
         }
     }
@@ -143,7 +131,7 @@ impl Socket {
 /// A transport whose reads obey [`reading_within`], and whose blocking ends when its call is cancelled.
 struct Guarded<T> {
     transport: T,
-    socket: Arc<Socket>,
+    line: Arc<Line>,
 }
 
 impl<T: fmt::Debug> fmt::Debug for Guarded<T> {
@@ -154,12 +142,12 @@ impl<T: fmt::Debug> fmt::Debug for Guarded<T> {
 
 impl<T> Guarded<T> {
     fn cuttable<R>(&mut self, work: impl FnOnce(&mut T) -> Result<R, Error>) -> Result<R, Error> {
-        let socket = self.socket.clone();
-        let guard = on_cancel(move || socket.cut());
+        let line = self.line.clone();
+        let guard = on_cancel(move || line.cut());
         let result = work(&mut self.transport);
         drop(guard);
         // A read that was cut looks like the end of the stream.
-        if self.socket.is_cut.load(Ordering::SeqCst) {
+        if self.line.is_cut.load(Ordering::SeqCst) {
             return Err(io::Error::from(io::ErrorKind::ConnectionAborted).into());
         }
         result
@@ -180,7 +168,7 @@ impl<T: Transport> Transport for Guarded<T> {
     }
 
     fn is_open(&mut self) -> bool {
-        !self.socket.is_cut.load(Ordering::SeqCst) && self.transport.is_open()
+        !self.line.is_cut.load(Ordering::SeqCst) && self.transport.is_open()
     }
 
     fn is_tls(&self) -> bool {

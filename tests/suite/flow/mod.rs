@@ -1,6 +1,7 @@
 //! The way of a message: accepted once, answered once, delivered at least once.
 
 mod accept;
+mod anthropic;
 mod builtin;
 mod delivery;
 mod order;

@@ -10,7 +10,7 @@ use crate::support::model::{Act, Model, Question};
 use crate::support::{eventually, merged};
 
 /// A model that is well for all but the word `ill`, and for that one `times` times acts as told.
-fn sometimes(times: usize, act: Act) -> Model {
+pub fn sometimes(times: usize, act: Act) -> Model {
     let left = std::sync::Mutex::new(times);
     Model::scripted(move |q: &Question| {
         let mut left = left.lock().unwrap();
@@ -23,13 +23,13 @@ fn sometimes(times: usize, act: Act) -> Model {
 }
 
 /// The model's configuration with short deadlines.
-fn hurried(model: &Model) -> Value {
+pub fn hurried(model: &Model) -> Value {
     let provider = json!({"connectTimeout": 500, "firstByteTimeout": 400, "chunkTimeout": 400});
     let config = json!({"providers": {"stub": provider}, "agents": {"main": {"turnTimeout": 4000}}});
     impatient(merged(model.config(), config), 2, 30)
 }
 
-fn modes() -> Vec<(&'static str, Act)> {
+pub fn modes() -> Vec<(&'static str, Act)> {
     vec![
         ("no first byte", Act::Hang),
         ("silence between chunks", Act::HangBetweenChunks),
@@ -43,15 +43,15 @@ fn modes() -> Vec<(&'static str, Act)> {
         ("null content", Act::NullContent),
         ("500", Act::Status(500, vec![], "{\"error\":\"boom\"}".into())),
         ("503", Act::Status(503, vec![("Retry-After", "0".into())], String::new())),
+        ("half a tool call", Act::HalfCall("time_now".into(), "{\"zone\":\"UTC\"}".into())),
         ("429", Act::Status(429, vec![], "slow down".into())),
         ("529", Act::Status(529, vec![], String::new())),
     ]
 }
 
 /// The provider fails in every try: the message must end as failed and say why, and another user not wait for it.
-fn check_failing(name: &str, act: Act) {
-    let model = sometimes(usize::MAX, act);
-    let gateway = Gateway::start(hurried(&model));
+pub fn check_failing(name: &str, model: &Model) {
+    let gateway = Gateway::start(hurried(model));
     let id = gateway.tell("ana", "ill");
     let began = Instant::now();
     assert_eq!(gateway.ask("bob", "well"), "echo: well", "{name}");
@@ -72,25 +72,31 @@ fn check_failing(name: &str, act: Act) {
 #[test]
 fn a_provider_that_keeps_failing_ends_in_a_failed_message() {
     for (name, act) in modes() {
-        check_failing(name, act);
+        check_failing(name, &sometimes(usize::MAX, act));
     }
+}
+
+/// The provider fails once: the message must be answered all the same.
+pub fn check_recovering(name: &str, model: &Model) {
+    let gateway = Gateway::start(hurried(model));
+    let id = gateway.tell("ana", "ill");
+    let life = eventually(&format!("{name}: an end"), 30, || {
+        Some(gateway.message(&id)).filter(|m| m["state"] == "failed" || m["state"] == "answered")
+    });
+    assert_eq!((&life["state"], &life["reply"]), (&json!("answered"), &json!("echo: ill")), "{name}: {life:#}");
+    let sessions = gateway.get("/api/sessions/ana").expect(200).text();
+    assert!(!sessions.contains("half "), "{name}: half an answer is in the transcript");
+}
+
+/// Whole answers: whether asking again can help is the gateway's choice.
+pub fn is_whole(name: &str) -> bool {
+    matches!(name, "null content" | "empty choices" | "a web page")
 }
 
 #[test]
 fn a_provider_that_recovers_answers_after_all() {
-    for (name, act) in modes() {
-        if matches!(name, "null content" | "empty choices" | "a web page") {
-            continue; // whole answers: whether asking again can help is the gateway's choice
-        }
-        let model = sometimes(1, act);
-        let gateway = Gateway::start(hurried(&model));
-        let id = gateway.tell("ana", "ill");
-        let life = eventually(&format!("{name}: an end"), 30, || {
-            Some(gateway.message(&id)).filter(|m| m["state"] == "failed" || m["state"] == "answered")
-        });
-        assert_eq!((&life["state"], &life["reply"]), (&json!("answered"), &json!("echo: ill")), "{name}: {life:#}");
-        let sessions = gateway.get("/api/sessions/ana").expect(200).text();
-        assert!(!sessions.contains("half "), "{name}: half an answer is in the transcript");
+    for (name, act) in modes().into_iter().filter(|(name, _)| !is_whole(name)) {
+        check_recovering(name, &sometimes(1, act));
     }
 }
 

@@ -1,5 +1,5 @@
-//! A scripted OpenAI-compatible server: says `echo: <the user's last words>` unless its script wills otherwise, and remembers
-//! what it was asked. Its faults are those of real servers on bad days.
+//! A scripted model's server, OpenAI-compatible and Anthropic-compatible (by the path that is asked): says `echo: <the user's last
+//! words>` unless its script wills otherwise, and remembers what it was asked. Its faults are those of real servers on bad days.
 
 use std::io::{self, Write};
 use std::net::TcpStream;
@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 
 use super::pause;
 use super::server::{self, Asked, Served};
+use super::wire::{Wire, begin};
 
 /// One question to the model.
 #[derive(Clone, Debug)]
@@ -18,6 +19,12 @@ pub struct Question {
     pub number: usize,
     /// What the user said last.
     pub text: String,
+    /// The names of the tools that it may call, as they are on the wire.
+    pub tools: Vec<String>,
+    /// What came of the calls since the user's last words, in order.
+    pub results: Vec<String>,
+    /// How often it called tools since the user's last words.
+    pub rounds: usize,
     /// The whole request.
     pub body: Value,
     /// When it came.
@@ -39,6 +46,12 @@ pub enum Act {
     Say(String),
     /// Does that after a pause (ms).
     After(u64, Box<Act>),
+    /// Calls these tools (names as on the wire, arguments as JSON text), in pieces where a stream was asked for.
+    Call(Vec<(String, String)>),
+    /// Says this, then calls these tools.
+    SayAndCall(String, Vec<(String, String)>),
+    /// Streams half of a call of this tool with these arguments, then closes.
+    HalfCall(String, String),
     /// Streams these words with a pause (ms) before each.
     Slowly(u64, Vec<String>),
     /// Answers with this status, headers and body.
@@ -75,10 +88,16 @@ pub fn echo_config() -> Value {
 
 type Script = dyn Fn(&Question) -> Act + Send + Sync;
 
+/// A call for [`Act::Call`].
+pub fn call(name: &str, arguments: Value) -> (String, String) {
+    (name.to_string(), arguments.to_string())
+}
+
 /// The server.
 pub struct Model {
     served: Served,
     asked: Arc<Mutex<Vec<Question>>>,
+    wire: Wire,
 }
 
 impl Model {
@@ -97,12 +116,22 @@ impl Model {
         let asked = Arc::new(Mutex::new(Vec::new()));
         let (seen, script): (_, Box<Script>) = (asked.clone(), Box::new(script));
         let served = server::serve(move |request, stream| take(request, stream, &seen, &*script));
-        Model { served, asked }
+        Model { served, asked, wire: Wire::OpenAi }
+    }
+
+    /// The same one, configured for Anthropic's format.
+    pub fn anthropic(self) -> Self {
+        Model { wire: Wire::Anthropic, ..self }
     }
 
     /// Its entry under `providers`.
     pub fn provider(&self) -> Value {
-        json!({"type": "openai", "baseUrl": format!("http://127.0.0.1:{}/v1", self.served.port), "apiKey": "key-00000000000000000000"})
+        let (name, base) = match self.wire {
+            Wire::OpenAi => ("openai", "/v1"),
+            Wire::Anthropic => ("anthropic", ""),
+        };
+        let base = format!("http://127.0.0.1:{}{base}", self.served.port);
+        json!({"type": name, "baseUrl": base, "apiKey": "key-00000000000000000000"})
     }
 
     /// A configuration whose agent `main` is this model.
@@ -126,43 +155,59 @@ fn take(request: &Asked, stream: &mut TcpStream, seen: &Mutex<Vec<Question>>, sc
         let list = json!({"object": "list", "data": [{"id": "stub", "object": "model"}]}).to_string();
         return server::answer(stream, 200, &[("Content-Type", "application/json")], list.as_bytes());
     }
+    let wire = if request.path.ends_with("/v1/messages") { Wire::Anthropic } else { Wire::OpenAi };
     let body: Value = serde_json::from_slice(&request.body).unwrap_or(Value::Null);
-    let said = body["messages"].as_array().and_then(|m| m.iter().rev().find(|m| m["role"] == "user")).map(|m| &m["content"]);
-    let text = match said {
-        Some(Value::String(text)) => text.clone(),
-        Some(Value::Array(parts)) => parts.iter().filter_map(|p| p["text"].as_str()).collect::<Vec<_>>().join(" "),
-        _ => String::new(),
-    };
+    let heard = wire.heard(&body);
     let question = {
         let mut seen = seen.lock().unwrap_or_else(PoisonError::into_inner);
-        let question = Question { number: seen.len(), text, body, at: Instant::now() };
+        let (number, at) = (seen.len(), Instant::now());
+        let question =
+            Question { number, text: heard.text, tools: heard.tools, results: heard.results, rounds: heard.rounds, body, at };
         seen.push(question.clone());
         question
     };
     let streamed = question.body["stream"] == true;
-    act(script(&question), streamed, stream)
+    act(script(&question), wire, streamed, stream)
 }
 
-fn act(what: Act, streamed: bool, stream: &mut TcpStream) -> io::Result<()> {
+fn act(what: Act, wire: Wire, streamed: bool, stream: &mut TcpStream) -> io::Result<()> {
     let hung_up = || Err(io::ErrorKind::ConnectionAborted.into());
     let json_type = [("Content-Type", "application/json")];
     match what {
         Act::After(ms, then) => {
             pause(ms);
-            act(*then, streamed, stream)
+            act(*then, wire, streamed, stream)
         }
         Act::Say(text) if streamed => {
-            speak(stream, &text.split_inclusive(' ').map(str::to_string).collect::<Vec<_>>(), 0)?;
-            end_stream(stream)
+            begin(stream, wire)?;
+            wire.speak(stream, &text.split_inclusive(' ').map(str::to_string).collect::<Vec<_>>(), 0)?;
+            wire.end(stream, false)
         }
         Act::Slowly(ms, words) if streamed => {
-            speak(stream, &words, ms)?;
-            end_stream(stream)
+            begin(stream, wire)?;
+            wire.speak(stream, &words, ms)?;
+            wire.end(stream, false)
         }
-        Act::Say(text) => server::answer(stream, 200, &json_type, whole(json!(text)).as_bytes()),
+        Act::Call(calls) => act(Act::SayAndCall(String::new(), calls), wire, streamed, stream),
+        Act::SayAndCall(text, calls) if streamed => {
+            begin(stream, wire)?;
+            wire.speak(stream, &text.split_inclusive(' ').map(str::to_string).collect::<Vec<_>>(), 0)?;
+            wire.call(stream, &calls, false)?;
+            wire.end(stream, true)
+        }
+        Act::SayAndCall(text, calls) => {
+            let said = if text.is_empty() { Value::Null } else { json!(text) };
+            server::answer(stream, 200, &json_type, wire.whole(said, &calls).as_bytes())
+        }
+        Act::HalfCall(name, arguments) => {
+            begin(stream, wire)?;
+            wire.call(stream, &[(name, arguments)], true)?;
+            hung_up()
+        }
+        Act::Say(text) => server::answer(stream, 200, &json_type, wire.whole(json!(text), &[]).as_bytes()),
         Act::Slowly(ms, words) => {
             pause(ms * words.len() as u64);
-            server::answer(stream, 200, &json_type, whole(json!(words.concat())).as_bytes())
+            server::answer(stream, 200, &json_type, wire.whole(json!(words.concat()), &[]).as_bytes())
         }
         Act::Status(status, headers, body) => {
             let headers: Vec<(&str, &str)> = headers.iter().map(|(n, v)| (*n, v.as_str())).collect();
@@ -173,12 +218,14 @@ fn act(what: Act, streamed: bool, stream: &mut TcpStream) -> io::Result<()> {
             hung_up()
         }
         Act::HangBetweenChunks => {
-            speak(stream, &["half ".into()], 0)?;
+            begin(stream, wire)?;
+            wire.speak(stream, &["half ".into()], 0)?;
             wait_for_hangup(stream);
             hung_up()
         }
         Act::ResetMidStream => {
-            speak(stream, &["half ".into()], 0)?;
+            begin(stream, wire)?;
+            wire.speak(stream, &["half ".into()], 0)?;
             pause(30);
             rustix::net::sockopt::set_socket_linger(&*stream, Some(Duration::ZERO))?; // a close then sends RST
             hung_up()
@@ -193,68 +240,24 @@ fn act(what: Act, streamed: bool, stream: &mut TcpStream) -> io::Result<()> {
             server::answer(stream, 200, &[("Content-Type", "text/event-stream")], events.as_bytes())
         }
         Act::Html => server::answer(stream, 200, &[("Content-Type", "text/html")], b"<html><body>Please log in</body></html>"),
-        Act::TruncatedJson => {
-            server::answer(stream, 200, &json_type, br#"{"id":"x","choices":[{"index":0,"message":{"role":"assi"#)
-        }
-        Act::EndlessBody => endless(stream, streamed),
-        Act::NullContent => server::answer(stream, 200, &json_type, whole(Value::Null).as_bytes()),
-        Act::EmptyChoices => {
-            let body = json!({"id": "x", "object": "chat.completion", "created": 1, "model": "stub", "choices": []}).to_string();
-            server::answer(stream, 200, &json_type, body.as_bytes())
-        }
+        Act::TruncatedJson => server::answer(stream, 200, &json_type, wire.whole_begin().as_bytes()),
+        Act::EndlessBody => endless(stream, wire, streamed),
+        Act::NullContent => server::answer(stream, 200, &json_type, wire.whole(Value::Null, &[]).as_bytes()),
+        Act::EmptyChoices => server::answer(stream, 200, &json_type, wire.whole_empty().as_bytes()),
     }
 }
 
-fn whole(content: Value) -> String {
-    json!({"id": "x", "object": "chat.completion", "created": 1, "model": "stub",
-        "usage": {"prompt_tokens": 5, "completion_tokens": 5, "total_tokens": 10},
-        "choices": [{"index": 0, "finish_reason": "stop", "message": {"role": "assistant", "content": content}}]})
-    .to_string()
-}
-
-fn chunk(delta: Value, finish: Value) -> Value {
-    json!({"id": "x", "object": "chat.completion.chunk", "created": 1, "model": "stub",
-        "choices": [{"index": 0, "delta": delta, "finish_reason": finish}]})
-}
-
-fn event(stream: &mut TcpStream, data: &str) -> io::Result<()> {
-    let event = format!("data: {data}\n\n");
-    stream.write_all(format!("{:x}\r\n{event}\r\n", event.len()).as_bytes())
-}
-
-/// The head of a stream and these words, with the first chunk's null content that real servers send.
-fn speak(stream: &mut TcpStream, words: &[String], before_each_ms: u64) -> io::Result<()> {
-    stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n")?;
-    event(stream, &chunk(json!({"role": "assistant", "content": null}), Value::Null).to_string())?;
-    for word in words {
-        pause(before_each_ms);
-        event(stream, &chunk(json!({"content": word}), Value::Null).to_string())?;
-    }
-    Ok(())
-}
-
-/// The end of a stream, with the empty choices of its usage chunk.
-fn end_stream(stream: &mut TcpStream) -> io::Result<()> {
-    event(stream, &chunk(json!({}), json!("stop")).to_string())?;
-    let usage = json!({"id": "x", "object": "chat.completion.chunk", "created": 1, "model": "stub", "choices": [],
-        "usage": {"prompt_tokens": 5, "completion_tokens": 5, "total_tokens": 10}});
-    event(stream, &usage.to_string())?;
-    event(stream, "[DONE]")?;
-    stream.write_all(b"0\r\n\r\n")
-}
-
-fn endless(stream: &mut TcpStream, streamed: bool) -> io::Result<()> {
+fn endless(stream: &mut TcpStream, wire: Wire, streamed: bool) -> io::Result<()> {
     let word = "x".repeat(16 * 1024);
+    let began = Instant::now();
     if streamed {
-        speak(stream, &[], 0)?;
-        let began = Instant::now();
+        begin(stream, wire)?;
         while began.elapsed() < Duration::from_secs(60) {
-            event(stream, &chunk(json!({"content": word}), Value::Null).to_string())?;
+            wire.speak(stream, std::slice::from_ref(&word), 0)?;
         }
     } else {
-        stream
-            .write_all(b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n\r\n{\"choices\":[{\"message\":{\"content\":\"")?;
-        let began = Instant::now();
+        let head = format!("HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n\r\n{}", wire.whole_begin());
+        stream.write_all(head.as_bytes())?;
         while began.elapsed() < Duration::from_secs(60) {
             stream.write_all(word.as_bytes())?;
         }

@@ -9,6 +9,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 #[derive(Clone, Debug)]
 pub struct Asked {
     pub method: String,
+    /// Path and query.
+    pub path: String,
     /// Names in lower case.
     pub headers: Vec<(String, String)>,
     pub body: Vec<u8>,
@@ -63,7 +65,7 @@ fn read_request(reader: &mut BufReader<TcpStream>) -> io::Result<Option<Asked>> 
         return Ok(None);
     }
     let mut words = line.split_whitespace().map(str::to_string);
-    let method = words.next().unwrap_or_default();
+    let (method, path) = (words.next().unwrap_or_default(), words.next().unwrap_or_default());
     let mut headers = Vec::new();
     loop {
         let mut line = String::new();
@@ -73,7 +75,7 @@ fn read_request(reader: &mut BufReader<TcpStream>) -> io::Result<Option<Asked>> 
         let Some((name, value)) = line.trim_end().split_once(':') else { break };
         headers.push((name.to_ascii_lowercase(), value.trim().to_string()));
     }
-    let mut asked = Asked { method, headers, body: Vec::new() };
+    let mut asked = Asked { method, path, headers, body: Vec::new() };
     if asked.header("transfer-encoding").is_some() {
         loop {
             let mut size = String::new();
