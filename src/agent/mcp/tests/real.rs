@@ -186,6 +186,20 @@ fn sdk_http(folder: &Path) -> Listening {
 fn check_everything(world: &World) {
     world.check("echo", json!({"message": "hi 你好"}), Ok("Echo: hi 你好"));
     world.check("get-sum", json!({"a": 2, "b": 40}), Ok("42"));
+    let mut took: Vec<_> = (0..100)
+        .map(|_| {
+            let begun = Instant::now();
+            world.check("echo", json!({"message": "x"}), Ok("x"));
+            begun.elapsed()
+        })
+        .collect();
+    took.sort();
+    figure(&format!(
+        "mcp: everything over {}: a call takes {:?} (p50), {:?} (p99)",
+        world.server.status().transport,
+        took[50],
+        took[98]
+    ));
     world.check("get-structured-content", json!({"location": "Chicago"}), Ok("\"temperature\":36"));
     world.check("get-tiny-image", json!({}), Ok("[image image/png, "));
     world.check("get-resource-links", json!({"count": 2}), Ok("[resource demo://"));
