@@ -101,11 +101,12 @@ impl<'a> Catalog<'a> {
             self.complain(format!("its tool {:?} is called {name} here", one_line(remote, NAME_BYTES_MAX)));
         }
         let hint = |name: &str| tool.pointer(&format!("/annotations/{name}")).and_then(Value::as_bool) == Some(true);
+        let words = |key: &str| tool.get(key).and_then(Value::as_str).filter(|text| !text.trim().is_empty());
         let about = About {
             spec: Arc::new(ToolSpec {
                 name: format!("mcp.{}.{name}", self.server),
                 wire: wire_name(self.server, &name),
-                description: clean(tool.get("description").and_then(Value::as_str).unwrap_or_default(), DESCRIPTION_BYTES_MAX),
+                description: clean(words("description").or_else(|| words("title")).unwrap_or_default(), DESCRIPTION_BYTES_MAX),
                 schema,
             }),
             idempotent: hint("readOnlyHint") || hint("idempotentHint"),

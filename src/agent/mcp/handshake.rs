@@ -10,7 +10,9 @@ use serde_json::{Map, Value, json};
 use crate::agent::mcp::catalog::Catalog;
 use crate::agent::mcp::link::{Ask, Failure, Link};
 use crate::agent::mcp::text::one_line;
-use crate::agent::mcp::wire::{self, Era, LEGACY, MODERN, MODERN_REFUSALS, Protocol, Refusal, UNSUPPORTED_VERSION};
+use crate::agent::mcp::wire::{
+    self, Era, LEGACY, METHOD_NOT_FOUND, MODERN, MODERN_REFUSALS, Protocol, Refusal, UNSUPPORTED_VERSION,
+};
 use crate::base::cancel::Cancel;
 use crate::base::clock::Clock;
 use crate::base::error::{Error, ErrorKind, Result};
@@ -129,15 +131,17 @@ impl Host<'_> {
         Ok(()) // a list without an end: what was read of it will do
     }
 
-    /// Whether the server is there at all: any answer will do.
+    /// Whether the server is there, and the one that the protocol was settled with.
     ///
     /// # Errors
-    /// Where there is none.
+    /// Where it is not.
     pub fn is_there(&self, protocol: Protocol) -> Result<()> {
-        let method = if protocol.era == Era::Modern { "server/discover" } else { "ping" };
+        let modern = protocol.era == Era::Modern;
+        let method = if modern { "server/discover" } else { "ping" };
         match self.ask(method, Map::new(), Some(protocol), self.probe) {
             Ok(_) => Ok(()),
-            Err(Failure::Refused(refusal)) if refusal.code != 0 => Ok(()),
+            // Some know no ping, and say so; every modern one knows discover.
+            Err(Failure::Refused(refusal)) if !modern && refusal.code == METHOD_NOT_FOUND => Ok(()),
             Err(failure) => Err(failure.error(method)),
         }
     }

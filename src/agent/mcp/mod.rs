@@ -39,7 +39,7 @@ use process::Program;
 use server::{Pace, Parts, Server};
 pub use status::{ServerState, ServerStatus};
 
-/// All servers of one configuration.
+/// All servers of one configuration. They live until [`Servers::stop`], or until a later configuration replaces them.
 pub struct Servers {
     members: BTreeMap<String, Arc<Server>>,
     clock: Clock,

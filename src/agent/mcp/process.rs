@@ -133,6 +133,13 @@ impl Link for Piped {
     }
 }
 
+/// Nothing is left of a connection that nobody closed: a panic came in between.
+impl Drop for Piped {
+    fn drop(&mut self) {
+        self.close();
+    }
+}
+
 /// How a process came to its end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Ending {

@@ -17,7 +17,7 @@ use crate::agent::mcp::link::{Ask, Failure, Link, Opener, Signals};
 use crate::agent::mcp::status::{ServerState, ServerStatus};
 use crate::agent::mcp::text::{one_line, thread_name};
 use crate::agent::mcp::tool::McpTool;
-use crate::agent::mcp::wire::{Era, Protocol};
+use crate::agent::mcp::wire::{Era, Protocol, UNSUPPORTED_VERSION};
 use crate::agent::tools::Tool;
 use crate::base::backoff::Retry;
 use crate::base::cancel::{Cancel, Why};
@@ -29,6 +29,12 @@ use crate::base::threads::{STACK, Threads};
 
 /// Failures after which the pause grows no more: 256 s and up to a quarter.
 const GROWTH_MAX: u32 = 9;
+
+/// Refusals that may mean that another server answers at the address now, one that speaks another revision: none (a bare status),
+/// the unspecific one, no request, no such method, no such version.
+const ANOTHER_SERVER: [i64; 5] = [0, -32000, -32600, -32601, UNSUPPORTED_VERSION];
+/// The refusal of a call whose head and body differ: the tool's schema is another one by now.
+const HEADER_MISMATCH: i64 = -32020;
 
 /// How long things take.
 #[derive(Clone, Copy, Debug)]
@@ -168,6 +174,12 @@ impl Server {
         match link.request(&Ask { method: "tools/call", params: &params, protocol: Some(protocol), mirrored, deadline, cancel }) {
             Ok(result) => content::text(&result),
             Err(Failure::Refused(refusal)) => {
+                if self.parts.transport == "http" && ANOTHER_SERVER.contains(&refusal.code) {
+                    signals.suspect();
+                }
+                if refusal.code == HEADER_MISMATCH {
+                    signals.changed();
+                }
                 let said = one_line(&refusal.message, 1000);
                 Err(Error::new(ErrorKind::Permanent, format!("the MCP server {name} refused the call: {said}")))
             }
@@ -219,6 +231,7 @@ impl Server {
 
     /// The supervisor's work, until the stop is set.
     fn supervise(self: &Arc<Self>) {
+        self.hang_up(); // there is a connection still where this begins again after a panic
         let (mut failures, mut first) = (0, Era::Modern);
         while !self.stop.is_set() {
             lock(&self.status).enter(ServerState::Connecting, self.now_ms());
@@ -241,7 +254,7 @@ impl Server {
             }
             lock(&self.status).restarts += 1;
         }
-        self.hang_up(); // also after a panic
+        self.hang_up();
         lock(&self.tools).clear();
         let mut status = lock(&self.status);
         status.tools = 0;

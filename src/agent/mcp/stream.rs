@@ -92,10 +92,11 @@ pub fn pause(cancel: &Cancel, time: Duration) {
     let _ = rx.recv_timeout(time); // either way it is over
 }
 
-/// How opening the lasting stream went.
-enum Opened {
-    Stream(Reply),
+/// Why the lasting stream is not open.
+enum NoStream {
+    /// The server does not offer it.
     NotOffered,
+    /// It may open later.
     Failed,
 }
 
@@ -105,12 +106,12 @@ impl Http {
         let (mut failures, mut before): (u32, Option<Stream>) = (0, None);
         while !self.0.quit.is_set() {
             match self.open_stream(protocol, before.as_ref().map_or("", |s| s.last_id())) {
-                Opened::NotOffered => return log::debug!("the MCP server {} tells no changes", self.0.at.name),
-                Opened::Failed => {
+                Err(NoStream::NotOffered) => return log::debug!("the MCP server {} tells no changes", self.0.at.name),
+                Err(NoStream::Failed) => {
                     before = None; // perhaps it is the place to go on from that it does not know
                     failures = GROWTH_MAX.min(failures + 1);
                 }
-                Opened::Stream(reply) => {
+                Ok(reply) => {
                     let mut stream = match before.take() {
                         Some(mut stream) => {
                             self.0.signals.changed(); // what was told meanwhile may not be told again
@@ -140,7 +141,7 @@ impl Http {
         }
     }
 
-    fn open_stream(&self, protocol: Protocol, last_id: &str) -> Opened {
+    fn open_stream(&self, protocol: Protocol, last_id: &str) -> Result<Reply, NoStream> {
         let url = self.0.at.url.as_str();
         let deadlines = Deadlines { connect: CONNECT_MAX, send: OPEN_MAX, first_byte: OPEN_MAX, read: SILENCE_MAX, total: None };
         let call = if protocol.era == Era::Modern {
@@ -159,14 +160,14 @@ impl Http {
             if last_id.is_empty() { call } else { call.header("Last-Event-ID", last_id) }
         };
         match self.0.at.client.send(&call.cancel(&self.0.quit)) {
-            Ok(reply) if reply.status() == 200 && reply.content_type() == "text/event-stream" => Opened::Stream(reply),
+            Ok(reply) if reply.status() == 200 && reply.content_type() == "text/event-stream" => Ok(reply),
             Ok(reply) => match (protocol.era, reply.status()) {
-                (Era::Modern, 408 | 429) => Opened::Failed,
+                (Era::Modern, 408 | 429) => Err(NoStream::Failed),
                 // A legacy server says otherwise that the session is gone, or has such a stream still; both pass.
-                (Era::Modern, 200..=499) | (Era::Legacy, 200..=299 | 405 | 406 | 501) => Opened::NotOffered,
-                _ => Opened::Failed,
+                (Era::Modern, 200..=499) | (Era::Legacy, 200..=299 | 405 | 406 | 501) => Err(NoStream::NotOffered),
+                _ => Err(NoStream::Failed),
             },
-            Err(_) => Opened::Failed,
+            Err(_) => Err(NoStream::Failed),
         }
     }
 

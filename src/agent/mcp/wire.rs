@@ -19,7 +19,8 @@ pub const LEGACY: [&str; 4] = ["2024-11-05", "2025-03-26", "2025-06-18", "2025-1
 pub const UNSUPPORTED_VERSION: i64 = -32022;
 /// The refusals that only a server of the modern era gives: wrong headers, a capability that we lack, a version.
 pub const MODERN_REFUSALS: [i64; 3] = [-32020, -32021, UNSUPPORTED_VERSION];
-const METHOD_NOT_FOUND: i64 = -32601;
+/// The refusal of a method that nobody knows.
+pub const METHOD_NOT_FOUND: i64 = -32601;
 
 /// Which of the two ways to begin a server understands; the specification's own words.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

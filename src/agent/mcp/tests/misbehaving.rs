@@ -16,7 +16,7 @@ const SOON: Duration = Duration::from_millis(150);
 fn check_fails(server: &Server, arguments: Value, kind: ErrorKind, says: &str) {
     let begun = Instant::now();
     let error = server.try_tool("do", arguments, SOON, &Cancel::new()).unwrap_err();
-    assert!(begun.elapsed() < SOON + Duration::from_millis(250), "{:?}", begun.elapsed());
+    assert!(begun.elapsed() < SOON + Duration::from_millis(800), "{:?}", begun.elapsed());
     assert_eq!(error.kind, kind, "{error}");
     assert!(error.text.contains(says), "{error}");
 }
@@ -87,7 +87,7 @@ fn a_cancelled_call_comes_back_at_once_and_the_server_hears_of_it() {
         Instant::now()
     });
     let error = server.try_tool("do", json!({}), LONG, &cancel).unwrap_err();
-    assert!(waker.join().unwrap().elapsed() < Duration::from_millis(50));
+    assert!(waker.join().unwrap().elapsed() < Duration::from_millis(500));
     assert_eq!(error.kind, ErrorKind::Stopped, "{error}");
     assert_eq!(server.try_tool("do", json!({}), LONG, &cancel).unwrap_err().kind, ErrorKind::Stopped, "set before it began");
     eventually("the cancellation at the server", || (heard.load(Ordering::SeqCst) >= 1).then_some(()));
@@ -234,7 +234,7 @@ fn endless_changes_are_looked_at_ever_less_often() {
     server.reach(ServerState::Connected);
     std::thread::sleep(Duration::from_millis(1200));
     let read = lists.load(Ordering::SeqCst);
-    assert!((3..=8).contains(&read), "30, 60, 120, … ms apart: {read} lists within 1.2 s");
+    assert!((2..=9).contains(&read), "30, 60, 120, … ms apart: {read} lists within 1.2 s");
 }
 
 #[test]
@@ -264,7 +264,7 @@ fn one_that_never_comes_up_is_tried_ever_less_often() {
     });
     std::thread::sleep(Duration::from_millis(1000));
     let tried = tries.load(Ordering::SeqCst);
-    assert!((3..=7).contains(&tried), "20, 40, 80, … ms apart: {tried} tries in a second");
+    assert!((2..=7).contains(&tried), "20, 40, 80, … ms apart: {tried} tries in a second");
     let status = server.status();
     assert!(matches!(status.state, ServerState::Degraded | ServerState::Connecting), "{status:?}");
     assert!(server.tools().is_empty());
@@ -289,7 +289,7 @@ fn one_that_never_reads_its_input() {
     check_fails(&server, big.clone(), ErrorKind::Timeout, "not known");
     check_fails(&server, big.clone(), ErrorKind::Transient, "the call was not made");
     check_fails(&server, big.clone(), ErrorKind::Transient, "the call was not made");
-    assert!(begun.elapsed() < Duration::from_millis(1500), "{:?}", begun.elapsed());
+    assert!(begun.elapsed() < Duration::from_millis(1900), "{:?}", begun.elapsed());
     eventually("it reads at last", || (done.load(Ordering::SeqCst) > 0).then_some(()));
     std::thread::sleep(Duration::from_millis(200));
     assert_eq!(done.load(Ordering::SeqCst), 1, "what was given up before it was written never is");
@@ -349,7 +349,7 @@ fn a_stop_ends_whatever_is_under_way() {
     let begun = Instant::now();
     server.stop();
     assert!(server.ended(server.parts.clock.mono() + LONG));
-    assert!(begun.elapsed() < Duration::from_millis(500), "{:?}", begun.elapsed());
+    assert!(begun.elapsed() < Duration::from_millis(1500), "{:?}", begun.elapsed());
     assert!(call.join().unwrap().unwrap_err().text.contains("was ended"));
     assert_eq!((server.status().state, server.tools().len(), tools.len()), (ServerState::Stopped, 0, 1));
     assert!(server.call(&offer(), &serde_json::Map::new(), LONG, &Cancel::new()).unwrap_err().text.contains("was stopped"));

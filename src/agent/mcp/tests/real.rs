@@ -120,11 +120,11 @@ impl World {
         let took = at.lock().unwrap().unwrap().elapsed();
         waker.join().unwrap();
         assert_eq!(error.kind, ErrorKind::Stopped, "{error}");
-        assert!(took < Duration::from_millis(100), "came back {took:?} after the cancellation");
+        assert!(took < Duration::from_millis(500), "came back {took:?} after the cancellation");
         let begun = Instant::now();
         let error = self.server.try_tool(tool, arguments, Duration::from_millis(400), &later).unwrap_err();
         assert_eq!(error.kind, ErrorKind::Timeout, "{error}");
-        assert!(begun.elapsed() < Duration::from_millis(600), "{:?}", begun.elapsed());
+        assert!(begun.elapsed() < Duration::from_millis(1500), "{:?}", begun.elapsed());
         figure(&format!("mcp: {}: a cancelled call came back after {took:?}", self.server.parts.name));
     }
 
@@ -186,6 +186,20 @@ fn sdk_http(folder: &Path) -> Listening {
 fn check_everything(world: &World) {
     world.check("echo", json!({"message": "hi 你好"}), Ok("Echo: hi 你好"));
     world.check("get-sum", json!({"a": 2, "b": 40}), Ok("42"));
+    let mut took: Vec<_> = (0..100)
+        .map(|_| {
+            let begun = Instant::now();
+            world.check("echo", json!({"message": "x"}), Ok("x"));
+            begun.elapsed()
+        })
+        .collect();
+    took.sort();
+    figure(&format!(
+        "mcp: everything over {}: a call takes {:?} (p50), {:?} (p99)",
+        world.server.status().transport,
+        took[50],
+        took[98]
+    ));
     world.check("get-structured-content", json!({"location": "Chicago"}), Ok("\"temperature\":36"));
     world.check("get-tiny-image", json!({}), Ok("[image image/png, "));
     world.check("get-resource-links", json!({"count": 2}), Ok("[resource demo://"));
@@ -194,11 +208,11 @@ fn check_everything(world: &World) {
     world.check("echo", json!({"message": "still there"}), Ok("still there"));
     // Pipelined: the slow one does not hold the quick one.
     let server = world.server.clone();
-    let slow = std::thread::spawn(move || server.tool("trigger-long-running-operation", json!({"duration": 1, "steps": 2})));
+    let slow = std::thread::spawn(move || server.tool("trigger-long-running-operation", json!({"duration": 3, "steps": 2})));
     std::thread::sleep(Duration::from_millis(50));
     let begun = Instant::now();
     world.check("echo", json!({"message": "quick"}), Ok("quick"));
-    assert!(begun.elapsed() < Duration::from_millis(900), "{:?}", begun.elapsed());
+    assert!(begun.elapsed() < Duration::from_millis(2500), "{:?}", begun.elapsed());
     assert!(slow.join().unwrap().unwrap().contains("completed"));
 }
 
@@ -320,7 +334,7 @@ fn the_sdk_over_stdio() {
     world.check("crash", json!({}), Err("whether the call had an effect is not known"));
     let begun = Instant::now();
     let away = world.server.tool("add", json!({"a": 1, "b": 1})).unwrap_err();
-    assert!(away.is_passing() && begun.elapsed() < Duration::from_millis(200), "{away} after {:?}", begun.elapsed());
+    assert!(away.is_passing() && begun.elapsed() < Duration::from_millis(500), "{away} after {:?}", begun.elapsed());
     eventually("it was started again", || {
         world.server.tool("add", json!({"a": 20, "b": 3})).ok().filter(|sum| sum.contains("23"))
     });

@@ -123,6 +123,33 @@ fn what_can_not_be_started_says_so() {
     assert_eq!(servers.stop(), Vec::<String>::new());
 }
 
+/// Of this process's threads for that server: how many there are, and how often they went to sleep so far.
+fn sleeps(server: &str) -> (usize, u64) {
+    let tasks = std::fs::read_dir("/proc/self/task").unwrap().map(|task| task.unwrap().path());
+    let own = tasks.filter(|task| {
+        let name = std::fs::read_to_string(task.join("comm")).unwrap_or_default();
+        name.trim_end().ends_with(server)
+    });
+    let voluntary = |task: std::path::PathBuf| {
+        let status = std::fs::read_to_string(task.join("status")).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix("voluntary_ctxt_switches:")).unwrap();
+        line.trim().parse::<u64>().unwrap()
+    };
+    own.map(voluntary).fold((0, 0), |(threads, sum), sleeps| (threads + 1, sum + sleeps))
+}
+
+#[test]
+fn an_idle_server_costs_two_threads_that_sleep() {
+    let (world, folder) = (world(), tempfile::tempdir().unwrap());
+    let servers = world.servers(&[("idlewake", shell(folder.path(), "one"))], None);
+    pid(&servers, "idlewake");
+    std::thread::sleep(Duration::from_millis(300));
+    let before = sleeps("idlewake");
+    std::thread::sleep(Duration::from_millis(1500));
+    assert_eq!((before.0, sleeps("idlewake")), (2, before), "nobody woke");
+    servers.stop();
+}
+
 #[test]
 fn no_server_costs_nothing() {
     let world = world();
