@@ -6,7 +6,7 @@ use std::process::Command;
 use serde_json::json;
 
 use crate::support::gateway::{ADMIN, Gateway, USER};
-use crate::support::model::{Act, Model, Question};
+use crate::support::model::{Act, Model, Question, call};
 use crate::support::{eventually, figure, merged, skipped};
 
 /// Echoes, but for a few words; see the script.
@@ -45,4 +45,23 @@ fn the_python_library_of_openai() {
         let open = gateway.get("/api/metrics").expect(200).json()["activeConnections"].as_u64()?;
         (open <= 1).then_some(())
     });
+}
+
+/// The scripted models stand in for real servers: what the official clients can't read, they must not say.
+#[test]
+fn the_scripted_models_are_read_by_official_clients() {
+    let Ok(python) = std::env::var("GATELET_CLIENT_PYTHON") else {
+        skipped("the official clients: GATELET_CLIENT_PYTHON names no interpreter that has them (.ci/run installs them)");
+        return;
+    };
+    let script = |q: &Question| match q.text.as_str() {
+        "call" => Act::SayAndCall("Let me see.".into(), vec![call("time_now", json!({"offset": "+01:00"}))]),
+        text => Act::Say(format!("echo: {text}")),
+    };
+    let (chat, messages) = (Model::scripted(script), Model::scripted(script).anthropic());
+    let base = |m: &Model| m.provider()["baseUrl"].as_str().unwrap_or_default().to_string();
+    let file = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/clients/fakes.py");
+    let output = Command::new(python).args([file, &base(&chat), &base(&messages)]).output().expect("running the script");
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    assert!(output.status.success(), "{}{}", text(&output.stdout), text(&output.stderr));
 }
