@@ -1,8 +1,8 @@
 //! `http.get`: reads a public web page or document.
 //!
 //! Invariant: it connects to public hosts alone, whatever the address, the name's answer or a redirect says (the client's guard checks the
-//! very address that is connected to); it sends no credential and no cookie, asks no proxy, follows at most [`REDIRECTS_MAX`]
-//! redirects, never one from `https` to `http`, reads at most [`BODY_BYTES_MAX`] bytes, and ends after [`WAIT`] however slow the
+//! very address that is connected to); it sends no credential and no cookie, asks no proxy, follows at most `REDIRECTS_MAX`
+//! redirects, never one from `https` to `http`, reads at most `BODY_BYTES_MAX` bytes, and ends after `WAIT` however slow the
 //! server is. What can't be read is an error whose text the model is told; a status like 404 is an answer.
 
 use std::sync::Arc;

@@ -3,7 +3,7 @@
 //! Invariant: never a shell, and nothing but what `tools.shell.commands` lists: its absolute path, and arguments each of which fits its
 //! pattern. The file that runs is the one that was looked at (device, inode, size, times), or none. A program gets an empty
 //! environment but three names, no input, no descriptor of ours, no new rights, limits, and a session of its own; when its time is
-//! over, its call is cancelled, it writes beyond [`WRITTEN_BYTES_MAX`], or the gateway dies, it is killed with all its children
+//! over, its call is cancelled, it writes beyond `WRITTEN_BYTES_MAX`, or the gateway dies, it is killed with all its children
 //! (see [`supervise`]). What can't start is an error; what it came to (exit code, signal) stands first in the output.
 
 mod arguments;

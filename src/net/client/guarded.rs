@@ -28,7 +28,7 @@ impl fmt::Display for NotAllowed {
 
 impl std::error::Error for NotAllowed {}
 
-/// A [`Wire`] behind a check.
+/// A `Wire` behind a check.
 pub struct GuardedWire {
     wire: Wire,
     check: Check,

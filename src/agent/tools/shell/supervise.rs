@@ -6,7 +6,7 @@
 //! process group at once, and what had left that group (a daemon) as soon as it falls to us, who are its reaper. What holds only
 //! as far as the system lets it: the number of processes is not limited for root, a limit of memory below what the supervisor needs
 //! itself comes an instant after the program's start, and a program that forks away faster than it is
-//! killed is given up after [`SWEEP_WAIT`]. It says one line on standard error: `exit N`, `signal N`, `changed`, or `error …`.
+//! killed is given up after `SWEEP_WAIT`. It says one line on standard error: `exit N`, `signal N`, `changed`, or `error …`.
 
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
