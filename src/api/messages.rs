@@ -68,6 +68,7 @@ fn arrival(api: &Arc<Api>, call: &Call) -> Result<(Arrival, Option<Duration>), A
         text: message.message,
         metadata: message.metadata,
         standing: standing(&verdict, call),
+        cursor: None,
         agent: None,
     };
     Ok((arrival, wait))

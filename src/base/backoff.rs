@@ -9,6 +9,11 @@ use crate::base::ids::jitter;
 /// The longest pause between two tries, whatever the configuration multiplies to.
 pub const PAUSE_MAX: Duration = Duration::from_secs(15 * 60);
 
+/// `pause` and up to a quarter more, so that many who wait don't come back at once.
+pub fn jittered(pause: Duration) -> Duration {
+    pause + Duration::from_millis(jitter(pause.as_millis() as u64 / 4 + 1))
+}
+
 /// A policy of retries: `gateway.retry`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Retry {
@@ -31,8 +36,7 @@ impl Retry {
     /// The pause after `failures` failures for what is retried without end (a reconnect, say).
     pub fn growing(&self, failures: u32) -> Duration {
         let doubled = self.delay.saturating_mul(1u32.checked_shl(failures.saturating_sub(1)).unwrap_or(u32::MAX).max(1));
-        let pause = doubled.min(PAUSE_MAX);
-        pause + Duration::from_millis(jitter(pause.as_millis() as u64 / 4 + 1))
+        jittered(doubled.min(PAUSE_MAX))
     }
 }
 

@@ -6,7 +6,7 @@
 use crate::base::clock::Clock;
 use crate::base::error::{Error, ErrorKind, Result};
 use crate::channel::counters::Counters;
-use crate::channel::{Channel, ChannelState, ChannelStatus};
+use crate::channel::{Channel, ChannelState, ChannelStatus, Progress};
 use crate::domain::{Delivery, Handoff, WEBSOCKET_CHANNEL};
 
 /// The built-in channel `websocket`.
@@ -36,7 +36,7 @@ impl Channel for Chat {
         true
     }
 
-    fn deliver(&self, _: &Delivery) -> Result<()> {
+    fn deliver(&self, _: &Delivery, _: &Progress<'_>) -> Result<()> {
         Err(Error::new(ErrorKind::Bug, "the WebSocket chat is pushed, not delivered"))
     }
 

@@ -16,6 +16,8 @@ pub struct Counters {
     failed: AtomicU64,
     last_received_ms: AtomicI64,
     last_sent_ms: AtomicI64,
+    last_heard_ms: AtomicI64,
+    reconnects: AtomicU64,
     state: Mutex<Held>,
 }
 
@@ -35,6 +37,8 @@ impl Counters {
             failed: AtomicU64::new(0),
             last_received_ms: AtomicI64::new(0),
             last_sent_ms: AtomicI64::new(0),
+            last_heard_ms: AtomicI64::new(0),
+            reconnects: AtomicU64::new(0),
             state: Mutex::new(Held { state, since_ms: now_ms, last_error: None }),
         }
     }
@@ -42,6 +46,32 @@ impl Counters {
     /// Sets the state and clears the last error.
     pub fn set(&self, state: ChannelState, now_ms: i64) {
         self.held(state, now_ms, None);
+    }
+
+    /// Sets the state with what went wrong, if something did; whether that is news.
+    pub fn change(&self, state: ChannelState, error: Option<&Error>, now_ms: i64) -> bool {
+        let was = self.state.lock().unwrap_or_else(PoisonError::into_inner).state;
+        if state == ChannelState::Connected {
+            self.heard(now_ms);
+        }
+        // While it connects anew, what went wrong before is still what a person wants to know.
+        if state != ChannelState::Connecting || error.is_some() {
+            self.held(state, now_ms, error.map(ToString::to_string));
+        } else {
+            let last = self.state.lock().unwrap_or_else(PoisonError::into_inner).last_error.clone();
+            self.held(state, now_ms, last);
+        }
+        was != state
+    }
+
+    /// The service said something.
+    pub fn heard(&self, now_ms: i64) {
+        self.last_heard_ms.store(now_ms, Ordering::Relaxed);
+    }
+
+    /// Its connection is begun.
+    pub fn reconnected(&self) {
+        self.reconnects.fetch_add(1, Ordering::Relaxed);
     }
 
     /// A message came in.
@@ -87,6 +117,8 @@ impl Counters {
             failed: self.failed.load(Ordering::Relaxed),
             last_received_ms: time(&self.last_received_ms),
             last_sent_ms: time(&self.last_sent_ms),
+            last_heard_ms: time(&self.last_heard_ms),
+            reconnects: self.reconnects.load(Ordering::Relaxed).saturating_sub(1),
         }
     }
 }

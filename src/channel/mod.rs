@@ -1,18 +1,35 @@
 //! Where people write: the boundary that every adapter stands behind, and the registry that names them all.
 //!
-//! Invariant: an adapter's wire types stay in its own file; what passes here is channel-neutral. An adapter never touches the
-//! store: what comes in goes through ingress, what goes out comes from a delivery worker.
+//! Invariant: an adapter's wire types stay in its own folder; what passes here is channel-neutral. An adapter never touches the
+//! store: what comes in goes through an [`Inlet`], what goes out comes from a delivery worker. A service's own cursor is committed
+//! with the message that it stands behind, and the service is told only after that commit.
 
 pub mod chat;
 mod counters;
+mod discord;
+mod matrix;
+#[cfg(test)]
+pub(crate) mod memory;
+mod mqtt;
+mod off;
 pub mod registry;
+mod slack;
 pub mod standard_webhooks;
+pub mod supervisor;
+mod telegram;
 pub mod webhook;
 
-use serde::Serialize;
+use std::fmt;
+use std::sync::Arc;
 
+use serde::Serialize;
+use serde_json::Value;
+
+use crate::base::clock::Clock;
 use crate::base::error::Result;
-use crate::domain::{Delivery, Handoff};
+use crate::base::threads::Threads;
+use crate::domain::{Accepted, Delivery, Handoff};
+use crate::net::client::Client;
 
 /// How a channel is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -26,7 +43,7 @@ pub enum ChannelState {
     Degraded,
     /// It is switched off.
     Stopped,
-    /// It can't work as it is configured.
+    /// It can't work as it is configured; trying again changes nothing.
     Misconfigured,
 }
 
@@ -58,6 +75,20 @@ pub struct ChannelStatus {
     /// When a message was last handed over.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub last_sent_ms: Option<i64>,
+    /// When the service last said anything at all (an empty poll, a heartbeat's answer): a socket that is merely open says
+    /// nothing. Absent for channels that are not connected to anything.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub last_heard_ms: Option<i64>,
+    /// How often its connection was begun anew.
+    pub reconnects: u64,
+}
+
+/// What remains of a delivery that has several parts: how many the service confirmed before, and where to record one more.
+pub struct Progress<'a> {
+    /// Parts that were confirmed at former tries.
+    pub done: u32,
+    /// Records that this many are confirmed now.
+    pub record: &'a dyn Fn(u32),
 }
 
 /// An adapter.
@@ -65,14 +96,21 @@ pub trait Channel: Send + Sync {
     /// How it takes what is sent; `None` where nothing can be sent by it (a webhook without `replyUrl`).
     fn handoff(&self) -> Option<Handoff>;
 
-    /// Whether the service takes our delivery id as an idempotency key, so that sending again is harmless.
+    /// Whether sending a delivery again is harmless, or wished for all the same: the service takes our id as an idempotency key, or
+    /// `onUnknown` is `resend`.
     fn takes_idempotency_key(&self) -> bool;
 
-    /// Hands one delivery over; blocks within the adapter's deadlines. Called by delivery workers, for `Handoff::Worker`.
+    /// Hands one delivery over; blocks within the adapter's deadlines. Called by delivery workers, for `Handoff::Worker`. Parts
+    /// that were confirmed before are not sent again.
     ///
     /// # Errors
     /// A passing kind is retried; any other one makes a dead letter.
-    fn deliver(&self, delivery: &Delivery) -> Result<()>;
+    fn deliver(&self, delivery: &Delivery, progress: &Progress<'_>) -> Result<()>;
+
+    /// Shows the user that an answer is being made, where the service can; must not block for long, and may fail silently.
+    fn typing(&self, peer: &str, conversation: Option<&str>) {
+        let _ = (peer, conversation);
+    }
 
     /// How it is.
     fn status(&self) -> ChannelStatus;
@@ -82,4 +120,105 @@ pub trait Channel: Send + Sync {
 
     /// Starts the connection anew; returns at once.
     fn reconnect(&self);
+
+    /// Ends its threads, and returns at once; it is replaced, or the gateway drains. What is being taken in is finished.
+    fn stop(&self) {}
+}
+
+/// What an adapter is made with, beside its configuration.
+#[derive(Clone)]
+pub struct Parts {
+    /// Its name.
+    pub name: String,
+    /// HTTP out.
+    pub client: Arc<Client>,
+    /// Time.
+    pub clock: Clock,
+    /// Threads.
+    pub threads: Threads,
+    /// The way in.
+    pub inlet: Arc<dyn Inlet>,
+}
+
+/// Where a conversation takes place.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Place {
+    /// Between the sender and the bot alone.
+    Direct,
+    /// In a group.
+    Group {
+        /// Its immutable id.
+        id: String,
+        /// Whether the bot was named, answered, or called by a command.
+        mentioned: bool,
+    },
+}
+
+/// Something that came in, of whatever kind (a message, an edit, a button, a reaction with text): all kinds pass the same check.
+#[derive(Clone, Debug)]
+pub struct Incoming {
+    /// The sender's immutable id at the service; never a name.
+    pub sender: String,
+    /// How the sender calls itself: for people's eyes alone, it decides nothing.
+    pub sender_name: String,
+    /// Where.
+    pub place: Place,
+    /// The conversation that replies go to (a chat with its topic, a room, a thread), in the adapter's own terms.
+    pub conversation: Option<String>,
+    /// The service's id for it: the key of deduplication.
+    pub external_id: String,
+    /// What was written; of attachments a description (`[photo, 1280×960, caption: …]`).
+    pub text: String,
+    /// What replies need (the message to answer, say); given back with the delivery.
+    pub metadata: Option<Value>,
+    /// When the service says it was written, in ms since 1970; 0 where it doesn't.
+    pub written_ms: i64,
+    /// The service's cursor behind it, to be committed with it.
+    pub cursor: Option<String>,
+}
+
+/// What became of something that came in. In every case its cursor is committed, and the service may be told.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Taken {
+    /// It is in the inbox, on disk.
+    Accepted(Accepted),
+    /// It is not for us, or from somebody who may not speak: nothing is done.
+    Ignored(&'static str),
+    /// An unknown sender, who is to be told this (a pairing code), at that place.
+    Tell(String),
+}
+
+/// Why something could not be taken now: the service must not be told, and it comes again.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NotNow(pub String);
+
+impl fmt::Display for NotNow {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// The way in; the flow is behind it.
+pub trait Inlet: Send + Sync {
+    /// Checks who speaks and takes what came in; blocks until it is on disk.
+    ///
+    /// # Errors
+    /// Where it can't be taken now: the gateway drains, is out of memory, or its store can't write.
+    fn take(&self, channel: &str, incoming: Incoming) -> Result<Taken, NotNow>;
+
+    /// The cursor that was committed last for that channel.
+    ///
+    /// # Errors
+    /// Where the store can't be read.
+    fn cursor(&self, channel: &str) -> Result<Option<String>, NotNow>;
+
+    /// Commits a cursor behind which nothing was to be taken. Survives the process; a lost one costs a repeat, which deduplication
+    /// takes care of.
+    ///
+    /// # Errors
+    /// Where the store can't write.
+    fn set_cursor(&self, channel: &str, cursor: &str) -> Result<(), NotNow>;
+
+    /// A channel's state changed: operators who ask for it get one notice.
+    fn changed(&self, channel: &str, state: ChannelState, why: &str);
 }

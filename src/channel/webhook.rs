@@ -15,7 +15,7 @@ use crate::base::clock::Clock;
 use crate::base::error::{Error, ErrorKind, Result};
 use crate::channel::counters::Counters;
 use crate::channel::standard_webhooks::{Key, Signed, verify_hub};
-use crate::channel::{Channel, ChannelState, ChannelStatus};
+use crate::channel::{Channel, ChannelState, ChannelStatus, Progress};
 use crate::config;
 use crate::domain::{Delivery, Handoff};
 use crate::net::client::{Call, Client, Deadlines};
@@ -171,7 +171,7 @@ impl Channel for Webhook {
         true
     }
 
-    fn deliver(&self, delivery: &Delivery) -> Result<()> {
+    fn deliver(&self, delivery: &Delivery, _: &Progress<'_>) -> Result<()> {
         if !self.enabled {
             let error = Error::new(ErrorKind::Transient, format!("the channel {} is switched off", self.name));
             return Err(error.hint("set its enabled to true"));

@@ -105,6 +105,9 @@ pub struct Delivery {
     pub metadata: Option<Value>,
     /// Tries so far.
     pub attempts: u32,
+    /// Parts that the service confirmed, of a message that goes in several.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub parts_sent: u32,
     /// Why the last try failed.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub last_error: Option<String>,
@@ -116,6 +119,10 @@ pub struct Delivery {
     /// When the next try is due, where one is.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub next_attempt_ms: Option<i64>,
+}
+
+fn is_zero(n: &u32) -> bool {
+    *n == 0
 }
 
 /// How one try to deliver ended.

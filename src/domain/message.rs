@@ -33,6 +33,8 @@ pub struct NewInbound {
     pub standing: Standing,
     /// Whether it is handled at once, beside its session's turns (`/stop`, `/approve`, `/deny`).
     pub urgent: bool,
+    /// The service's cursor behind it, committed with it: the channel's name is its key.
+    pub cursor: Option<String>,
 }
 
 /// What became of putting a message to the store.

@@ -3,16 +3,20 @@
 //! Invariant: plain values, without I/O and without a lock. Times are milliseconds since 1970 (`_ms`) for people and peers.
 
 mod delivery;
+mod job;
 mod memory;
 mod message;
+mod pairing;
 mod principal;
 mod request;
 mod session;
 mod tool;
 
 pub use delivery::{Attempt, Delivery, DeliveryState, Handoff, NewOutbound, Outcome};
+pub use job::{Job, JobRun, When, Work};
 pub use memory::{NOTE_BYTES_MAX, NOTES_MAX, Note, Spent, Summary, Usage};
 pub use message::{Accepted, InboundMessage, MessageState, NewInbound, TimelineEntry};
+pub use pairing::{PAIRING_MS, PAIRING_TRIES, PAIRINGS_MAX, Pairing};
 pub use principal::{Principal, Role, Standing};
 pub use request::{Asked, Spoken};
 pub use session::{Claim, Entry, FinishedTurn, Said, SessionInfo, Step, StepKind};

@@ -13,7 +13,7 @@ use serde_json::json;
 
 use crate::base::error::{Error, ErrorKind};
 use crate::base::stop::Stop;
-use crate::channel::{Channel, ChannelState};
+use crate::channel::{Channel, ChannelState, Progress};
 use crate::domain::{Attempt, Delivery, Outcome};
 use crate::flow::{Flow, POLL, STORE_PAUSE, idle};
 use crate::store::StoreError;
@@ -75,7 +75,13 @@ pub fn step(flow: &Flow, stop: &Stop) -> bool {
 }
 
 fn attempt(flow: &Flow, channel: &Arc<dyn Channel>, delivery: &Delivery) -> Outcome {
-    let sent = catch_unwind(AssertUnwindSafe(|| channel.deliver(delivery))).unwrap_or_else(|_| {
+    let record = |parts: u32| {
+        if let Err(e) = flow.store.record_part(&delivery.id, parts) {
+            log::warn!(delivery_id = delivery.id.as_str(); "a part that was confirmed could not be recorded: {e}");
+        }
+    };
+    let progress = Progress { done: delivery.parts_sent, record: &record };
+    let sent = catch_unwind(AssertUnwindSafe(|| channel.deliver(delivery, &progress))).unwrap_or_else(|_| {
         flow.threads.count_panic();
         Err(Error::new(ErrorKind::Bug, "an error of the gateway's own ended the delivery"))
     });

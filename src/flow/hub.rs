@@ -256,6 +256,7 @@ mod tests {
             message: "hi".into(),
             metadata: None,
             attempts: 0,
+            parts_sent: 0,
             last_error: None,
             created_ms: 0,
             sent_ms: None,

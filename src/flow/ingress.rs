@@ -33,6 +33,8 @@ pub struct Arrival {
     pub metadata: Option<Value>,
     /// How far the sender is known.
     pub standing: Standing,
+    /// The service's cursor behind it, to be committed with it.
+    pub cursor: Option<String>,
     /// The agent that the sender asked for, where the channel lets them.
     pub agent: Option<String>,
 }
@@ -94,6 +96,7 @@ impl Flow {
             received_ms: now_ms,
             standing: arrival.standing,
             urgent,
+            cursor: arrival.cursor,
         };
         let flow = self.clone();
         self.store.accept(

@@ -13,6 +13,7 @@ pub mod frames;
 pub mod heartbeat;
 pub mod hub;
 pub mod ingress;
+mod inlet;
 pub mod listeners;
 pub mod outbound;
 pub mod route;

@@ -13,6 +13,7 @@ use crate::base::clock::Clock;
 use crate::base::error::Result;
 use crate::base::live::Live;
 use crate::base::threads::Threads;
+use crate::channel;
 use crate::channel::chat::Chat;
 use crate::channel::registry::Registry;
 use crate::config::{Config, Limits};
@@ -59,6 +60,7 @@ pub fn build(start: Start, config: &Config, store: &Arc<SqliteStore>, threads: &
     let chat = Arc::new(Chat::new(clock.clone()));
     let auth = Arc::new(Authenticator::new(&config.gateway.auth, clock.clone()));
     let flow = Arc::new(Flow::new(parts(store.clone(), config, &chat, &auth, &clock, threads, &places.data_dir), config));
+    flow.channels.set(Registry::new(&config.channels, &channel_parts(&flow), None).with(WEBSOCKET_CHANNEL, chat.clone()));
     let limits = Arc::new(Live::new(config.gateway.limits));
     let sockets = Sockets::new(clock.clone(), threads.clone(), reload::websocket_settings(config));
     let door_cell: Arc<OnceLock<Arc<Door>>> = Arc::default();
@@ -93,6 +95,17 @@ pub fn build(start: Start, config: &Config, store: &Arc<SqliteStore>, threads: &
     Built { flow, api, reload, limits, door_cell }
 }
 
+/// What channels are made with.
+pub fn channel_parts(flow: &Arc<Flow>) -> channel::Parts {
+    channel::Parts {
+        name: String::new(),
+        client: flow.delivery_client.clone(),
+        clock: flow.clock.clone(),
+        threads: flow.threads.clone(),
+        inlet: Arc::new(flow.clone()),
+    }
+}
+
 fn parts(
     store: Arc<SqliteStore>,
     config: &Config,
@@ -104,7 +117,8 @@ fn parts(
 ) -> Parts {
     let pool = config.gateway.pool_max_size;
     let (client, delivery_client) = (Arc::new(Client::new(pool)), Arc::new(Client::new(pool)));
-    let channels = Registry::new(&config.channels, &delivery_client, clock, None).with(WEBSOCKET_CHANNEL, chat.clone());
+    // Those that hold a connection need the flow as their way in: `build` puts them there.
+    let channels = Registry::default().with(WEBSOCKET_CHANNEL, chat.clone());
     let agents = Agents::new(config, &client, clock, None);
     let mcp = Arc::new(Servers::new(&config.tools.mcp, None, &client, clock, threads));
     let metrics = Metrics::new(clock.clone());

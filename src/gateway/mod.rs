@@ -166,6 +166,7 @@ impl Gateway {
             self.hurried.set(false); // even a hurried end waits for the records of sends that it cut
             self.until(self.clock.mono() + AFTER_INTERRUPT, sent);
         }
+        self.flow.channels.get().stop();
         // Who still waits learns at least that the message is on disk.
         self.flow.waiters.expire(Duration::MAX);
         self.door.close(Duration::from_millis(500));

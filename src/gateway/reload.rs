@@ -24,7 +24,7 @@ use crate::config::files::{self, Loaded, Places};
 use crate::config::{self, AuthMode, Config, Limits, Problem, Resolved, TokenSource};
 use crate::domain::WEBSOCKET_CHANNEL;
 use crate::flow::{Flow, Settings as FlowSettings};
-use crate::gateway::tools;
+use crate::gateway::{build, tools};
 use crate::net::door::Door;
 use crate::net::websocket::{self, Sockets};
 use crate::store::AuditEntry;
@@ -156,9 +156,8 @@ impl Reload {
         parts.sockets.set(websocket_settings(config));
         let old = parts.flow.channels.get();
         let chat = parts.chat.clone();
-        parts.flow.channels.set(
-            Registry::new(&config.channels, &parts.flow.delivery_client, &parts.clock, Some(&old)).with(WEBSOCKET_CHANNEL, chat),
-        );
+        let made_with = build::channel_parts(&parts.flow);
+        parts.flow.channels.set(Registry::new(&config.channels, &made_with, Some(&old)).with(WEBSOCKET_CHANNEL, chat));
         let agents = parts.flow.agents.get();
         parts.flow.agents.set(Agents::new(config, &parts.flow.client, &parts.clock, Some(&agents)));
         let (former, threads) = (parts.flow.mcp.get(), &parts.flow.threads);

@@ -14,7 +14,7 @@ use serde_json::Value;
 
 use crate::domain::{
     Accepted, Approval, ApprovalState, Attempt, Claim, Decision, Delivery, DeliveryState, Entry, FinishedTurn, InboundMessage,
-    LearnedRule, MessageState, NewInbound, NewOutbound, Note, SessionInfo, Spent, Step, Summary, Usage,
+    Job, JobRun, LearnedRule, MessageState, NewInbound, NewOutbound, Note, Pairing, SessionInfo, Spent, Step, Summary, Usage,
 };
 
 /// Why the store did not do it.
@@ -297,6 +297,52 @@ pub trait Store: Send + Sync {
 
     /// One user's sessions, the latest used first, with their transcripts (the latest `entries` of each).
     fn sessions_of(&self, user_id: &str, entries: usize, page: Page) -> Result<Listed<SessionInfo>>;
+
+    /// The cursor of that name.
+    fn cursor(&self, name: &str) -> Result<Option<String>>;
+
+    /// Puts a cursor behind which nothing was to be accepted. Soft. (With a message, `NewInbound::cursor` is committed with it,
+    /// also where the message is a duplicate.)
+    fn set_cursor(&self, name: &str, value: &str) -> Result<()>;
+
+    /// Records that the service confirmed that many parts of a delivery that is being sent. Soft.
+    fn record_part(&self, delivery_id: &str, parts: u32) -> Result<()>;
+
+    /// Lets an unknown sender wait to be let in; one who waits already keeps its code. Durable. `Conflict` where `PAIRINGS_MAX` of
+    /// that channel wait.
+    fn ask_pairing(&self, pairing: Pairing) -> Result<Pairing>;
+
+    /// Decides who waits under that code, which is good once. Durable. `NotFound` for a code that nobody waits under (or one that is
+    /// over); after `PAIRING_TRIES` of those in a row, over restarts, all that wait are withdrawn.
+    fn decide_pairing(&self, code: &str, approve: bool) -> Result<Pairing>;
+
+    /// Who waits, newest first.
+    fn pairings(&self, page: Page) -> Result<Listed<Pairing>>;
+
+    /// Whether that sender was let in.
+    fn is_paired(&self, channel: &str, peer: &str) -> Result<bool>;
+
+    /// Takes that back. Durable. `NotFound` where there is nothing.
+    fn unpair(&self, channel: &str, peer: &str) -> Result<()>;
+
+    /// Puts a job, in place of one with its id. Durable. At most 1,000: one more is a `Conflict`.
+    fn put_job(&self, job: Job) -> Result<()>;
+
+    /// Removes a job and its history. Durable.
+    fn delete_job(&self, id: &str) -> Result<()>;
+
+    /// One job.
+    fn job(&self, id: &str) -> Result<Job>;
+
+    /// All jobs, by id.
+    fn jobs(&self) -> Result<Vec<Job>>;
+
+    /// Records a run, and when the job runs next, in one transaction; the latest 100 runs of a job are kept. Durable. `Conflict` where the
+    /// job's `next_ms` is not `run.due_ms` any more (somebody else ran it, or it was changed): nothing is written.
+    fn record_run(&self, run: JobRun, next_ms: Option<i64>) -> Result<()>;
+
+    /// The runs of a job, newest first.
+    fn job_runs(&self, id: &str, page: Page) -> Result<Listed<JobRun>>;
 
     /// Ends and erases a user's sessions: transcripts, summaries, and the texts of their messages, deliveries and approvals; and the
     /// user's notes. Messages still to be answered are cancelled. What is left of each message is what deduplication needs. Durable. Gives how many sessions.

@@ -7,6 +7,7 @@ use std::time::Instant;
 
 use super::*;
 use crate::base::secret::Secret;
+use crate::channel::memory::{common, fresh, parts};
 use crate::channel::registry::Registry;
 use crate::config::ChannelKind;
 use crate::domain::DeliveryState;
@@ -37,6 +38,7 @@ fn delivery() -> Delivery {
         message: "Hello 🙂".into(),
         metadata: Some(json!({"k": 1})),
         attempts: 1,
+        parts_sent: 0,
         last_error: None,
         created_ms: 0,
         sent_ms: None,
@@ -95,7 +97,7 @@ fn credentials() {
 fn what_a_reply_is() {
     let peer = Scripted::says(answer("204 No Content", "text/plain", ""));
     let channel = webhook(with_reply(peer.url("/replies?key=1")));
-    channel.deliver(&delivery()).unwrap();
+    channel.deliver(&delivery(), &fresh()).unwrap();
     let seen = &peer.seen()[0];
     assert_eq!(seen.line, "POST /replies?key=1 HTTP/1.1");
     let body = json!({"id": "dlv_1", "inReplyTo": "msg_1", "sessionId": "ses_1", "userId": "4711", "conversationId": "room",
@@ -122,7 +124,7 @@ fn which_secret_signs() {
     ] {
         let peer = Scripted::says(answer("200 OK", "text/plain", "ok"));
         let (secret, reply_secret) = (secret.map(Secret::new), reply_secret.map(Secret::new));
-        webhook(config::Webhook { secret, reply_secret, ..with_reply(peer.url("/")) }).deliver(&delivery()).unwrap();
+        webhook(config::Webhook { secret, reply_secret, ..with_reply(peer.url("/")) }).deliver(&delivery(), &fresh()).unwrap();
         let seen = &peer.seen()[0];
         let expected = by.map(|s| Key::of(&Secret::new(s)).unwrap().sign("dlv_1", NOW_MS / 1000, seen.body.as_bytes()));
         assert_eq!(seen.header("webhook-signature"), expected.as_deref());
@@ -133,7 +135,7 @@ fn which_secret_signs() {
 fn check(peer: &Scripted, kind: ErrorKind, says: &str) {
     let begun = Instant::now();
     let channel = webhook(with_reply(peer.url("/secret?canary")));
-    let error = channel.deliver(&delivery()).unwrap_err();
+    let error = channel.deliver(&delivery(), &fresh()).unwrap_err();
     assert_eq!(error.kind, kind, "{error}");
     assert!(error.text.contains(says) && !error.to_string().contains("canary"), "{error}");
     let status = channel.status();
@@ -191,7 +193,7 @@ fn a_receipt_counts_whatever_its_body_is() {
     });
     for peer in [endless, silent] {
         let begun = Instant::now();
-        webhook(with_reply(peer.url("/"))).deliver(&delivery()).unwrap();
+        webhook(with_reply(peer.url("/"))).deliver(&delivery(), &fresh()).unwrap();
         assert!(begun.elapsed() < Duration::from_secs(5));
     }
 }
@@ -205,7 +207,7 @@ fn an_interrupt_is_not_the_receivers_fault() {
     let client = Arc::new(Client::new(1));
     let channel = Webhook::new("door", true, with_reply(peer.url("/")), client.clone(), Clock::manual(NOW_MS), None);
     std::thread::scope(|s| {
-        let delivering = s.spawn(|| channel.deliver(&delivery()));
+        let delivering = s.spawn(|| channel.deliver(&delivery(), &fresh()));
         while peer.seen().is_empty() {
             std::thread::yield_now();
         }
@@ -219,27 +221,27 @@ fn an_interrupt_is_not_the_receivers_fault() {
 fn without_a_reply_url_nothing_can_be_sent() {
     let channel = webhook(config::Webhook::default());
     assert_eq!(channel.handoff(), None);
-    assert_eq!(channel.deliver(&delivery()).unwrap_err().kind, ErrorKind::Permanent);
+    assert_eq!(channel.deliver(&delivery(), &fresh()).unwrap_err().kind, ErrorKind::Permanent);
     assert_eq!(webhook(with_reply("http://127.0.0.1:1/".into())).handoff(), Some(Handoff::Worker));
 }
 
 #[test]
 fn the_registry_and_a_reload() {
-    let (client, clock) = (Arc::new(Client::new(1)), Clock::manual(NOW_MS));
+    let parts = parts("", &Arc::default(), &Clock::manual(NOW_MS));
     let channels = |enabled| {
         let kind = || ChannelKind::Webhook(config::Webhook::default());
-        let channel = |enabled| config::Channel { enabled, kind: kind() };
+        let channel = |enabled| config::Channel { enabled, common: common(), kind: kind() };
         BTreeMap::from([("a".to_string(), channel(true)), ("b".to_string(), channel(enabled))])
     };
-    let before = Registry::new(&channels(false), &client, &clock, None);
+    let before = Registry::new(&channels(false), &parts, None);
     assert!(before.webhook("a").is_some() && before.webhook("b").is_none() && before.webhook("c").is_none());
     assert!(before.get("b").is_some(), "a channel that is switched off is there to be seen");
-    assert_eq!(before.get("b").unwrap().deliver(&delivery()).unwrap_err().kind, ErrorKind::Transient);
+    assert_eq!(before.get("b").unwrap().deliver(&delivery(), &fresh()).unwrap_err().kind, ErrorKind::Transient);
     before.webhook("a").unwrap().note_received();
     let states = |r: &Registry| r.statuses().iter().map(|s| (s.name.clone(), s.state, s.received)).collect::<Vec<_>>();
     let stopped = [("a".into(), ChannelState::Connected, 1), ("b".into(), ChannelState::Stopped, 0)];
     assert_eq!(states(&before), stopped);
-    let after = Registry::new(&channels(true), &client, &clock, Some(&before));
+    let after = Registry::new(&channels(true), &parts, Some(&before));
     assert_eq!(states(&after), [stopped[0].clone(), ("b".into(), ChannelState::Connected, 0)]);
     let chat: Arc<dyn Channel> = Arc::new(webhook(config::Webhook::default()));
     assert_eq!(after.with("websocket", chat).all().map(|(n, _)| n.to_string()).collect::<Vec<_>>(), ["a", "b", "websocket"]);

@@ -40,7 +40,7 @@ fn the_webhook_default_is_always_there() {
     let off =
         read(r#"{"channels": {"default": {"type": "webhook", "enabled": false, "token": "0123456789abcdef"}}}"#).unwrap().config;
     assert!(!off.channels["default"].enabled);
-    let ChannelKind::Webhook(webhook) = &off.channels["default"].kind;
+    let ChannelKind::Webhook(webhook) = &off.channels["default"].kind else { panic!() };
     assert!(webhook.token.is_none(), "what is switched off fetches no secrets");
 }
 
@@ -72,7 +72,7 @@ fn a_whole_document() {
         ("pi.home:80".into(), "https://panel.example".into())
     );
     assert_eq!(config.users["ana"]["matrix"], "@ana:home");
-    let ChannelKind::Webhook(door) = &config.channels["door"].kind;
+    let ChannelKind::Webhook(door) = &config.channels["door"].kind else { panic!() };
     assert!(door.secret.as_ref().is_some_and(|s| s.matches("whsec_MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIz")), "the newline is left out");
     assert_eq!(door.reply_url.as_deref(), Some("http://127.0.0.1:9/hook"));
     assert!(!config.channels.contains_key("tg"), "switched off and not built in");

@@ -9,7 +9,7 @@ use crossbeam_channel::TrySendError;
 
 use crate::domain::{
     Accepted, Approval, ApprovalState, Attempt, Claim, Decision, Delivery, DeliveryState, Entry, FinishedTurn, InboundMessage,
-    LearnedRule, MessageState, NewInbound, NewOutbound, Note, SessionInfo, Spent, Step, Summary, Usage,
+    Job, JobRun, LearnedRule, MessageState, NewInbound, NewOutbound, Note, Pairing, SessionInfo, Spent, Step, Summary, Usage,
 };
 use crate::store::sqlite::approvals::Settled;
 use crate::store::sqlite::audit::Old;
@@ -24,6 +24,10 @@ use crate::store::sqlite::turns::{self, Back, Finished, Left};
 use crate::store::sqlite::writer::Item;
 use crate::store::sqlite::{SqliteStore, approvals, audit, delivering, inbox, notes, outbox, sessions, usage};
 use crate::store::{AuditEntry, Depths, Done, Listed, Page, Recovery, Result, Seen, Store, StoreError};
+
+fn unbuilt<T>() -> Result<T> {
+    Err(StoreError::Unavailable("not built yet".into()))
+}
 
 const SOFT: bool = true;
 const DURABLE: bool = false;
@@ -298,6 +302,62 @@ impl Store for SqliteStore {
 
     fn sessions_of(&self, user_id: &str, entries: usize, page: Page) -> Result<Listed<SessionInfo>> {
         self.read(|sql| sessions::sessions(sql, Some((user_id, entries)), &page))
+    }
+
+    fn cursor(&self, _: &str) -> Result<Option<String>> {
+        unbuilt()
+    }
+
+    fn set_cursor(&self, _: &str, _: &str) -> Result<()> {
+        unbuilt()
+    }
+
+    fn record_part(&self, _: &str, _: u32) -> Result<()> {
+        unbuilt()
+    }
+
+    fn ask_pairing(&self, _: Pairing) -> Result<Pairing> {
+        unbuilt()
+    }
+
+    fn decide_pairing(&self, _: &str, _: bool) -> Result<Pairing> {
+        unbuilt()
+    }
+
+    fn pairings(&self, _: Page) -> Result<Listed<Pairing>> {
+        unbuilt()
+    }
+
+    fn is_paired(&self, _: &str, _: &str) -> Result<bool> {
+        unbuilt()
+    }
+
+    fn unpair(&self, _: &str, _: &str) -> Result<()> {
+        unbuilt()
+    }
+
+    fn put_job(&self, _: Job) -> Result<()> {
+        unbuilt()
+    }
+
+    fn delete_job(&self, _: &str) -> Result<()> {
+        unbuilt()
+    }
+
+    fn job(&self, _: &str) -> Result<Job> {
+        unbuilt()
+    }
+
+    fn jobs(&self) -> Result<Vec<Job>> {
+        unbuilt()
+    }
+
+    fn record_run(&self, _: JobRun, _: Option<i64>) -> Result<()> {
+        unbuilt()
+    }
+
+    fn job_runs(&self, _: &str, _: Page) -> Result<Listed<JobRun>> {
+        unbuilt()
     }
 
     fn erase_user(&self, user_id: &str) -> Result<u64> {

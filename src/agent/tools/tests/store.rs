@@ -4,6 +4,7 @@ use std::sync::Mutex;
 use std::time::Duration;
 
 use crate::domain::*;
+use crate::domain::{Job, JobRun, Pairing};
 use crate::store::{AuditEntry, Depths, Done, Listed, Page, Recovery, Result, Seen, Store, StoreError};
 
 #[derive(Default)]
@@ -195,6 +196,48 @@ impl Store for FakeStore {
         unasked()
     }
     fn sessions_of(&self, _: &str, _: usize, _: Page) -> Result<Listed<SessionInfo>> {
+        unasked()
+    }
+    fn cursor(&self, _: &str) -> Result<Option<String>> {
+        unasked()
+    }
+    fn set_cursor(&self, _: &str, _: &str) -> Result<()> {
+        unasked()
+    }
+    fn record_part(&self, _: &str, _: u32) -> Result<()> {
+        unasked()
+    }
+    fn ask_pairing(&self, _: Pairing) -> Result<Pairing> {
+        unasked()
+    }
+    fn decide_pairing(&self, _: &str, _: bool) -> Result<Pairing> {
+        unasked()
+    }
+    fn pairings(&self, _: Page) -> Result<Listed<Pairing>> {
+        unasked()
+    }
+    fn is_paired(&self, _: &str, _: &str) -> Result<bool> {
+        unasked()
+    }
+    fn unpair(&self, _: &str, _: &str) -> Result<()> {
+        unasked()
+    }
+    fn put_job(&self, _: Job) -> Result<()> {
+        unasked()
+    }
+    fn delete_job(&self, _: &str) -> Result<()> {
+        unasked()
+    }
+    fn job(&self, _: &str) -> Result<Job> {
+        unasked()
+    }
+    fn jobs(&self) -> Result<Vec<Job>> {
+        unasked()
+    }
+    fn record_run(&self, _: JobRun, _: Option<i64>) -> Result<()> {
+        unasked()
+    }
+    fn job_runs(&self, _: &str, _: Page) -> Result<Listed<JobRun>> {
         unasked()
     }
     fn erase_user(&self, _: &str) -> Result<u64> {

@@ -109,6 +109,7 @@ pub(super) fn hello(user: &str, text: &str) -> NewInbound {
         received_ms: NOW_MS,
         standing: Default::default(),
         urgent: false,
+        cursor: None,
     }
 }
 

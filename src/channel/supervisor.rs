@@ -1,0 +1,171 @@
+//! What keeps a connected channel alive: one thread that connects, works, and connects again after a growing pause.
+//!
+//! Invariant: states tell the truth: `connected` is said by the adapter when the service answered, `degraded` when a connection failed, and
+//! `misconfigured` when trying again changes nothing (a person must look; a reconnect tries once more). Pauses grow, are
+//! capped and jittered, and begin anew once a connection has held. A stop ends a pause at once. A panic in an adapter is one
+//! failure of its connection.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::time::Duration;
+
+use crossbeam_channel::{Receiver, Sender};
+
+use crate::base::backoff::jittered;
+use crate::base::cancel::{Cancel, Why};
+use crate::base::error::{Error, ErrorKind, Result};
+use crate::base::live::Live;
+use crate::base::stop::Stop;
+use crate::base::threads::STACK;
+use crate::channel::counters::Counters;
+use crate::channel::{ChannelState, ChannelStatus, Parts};
+
+/// The first pause after a connection failed.
+const PAUSE_MIN: Duration = Duration::from_secs(1);
+/// The longest one.
+const PAUSE_MAX: Duration = Duration::from_secs(300);
+/// A connection that held this long was a good one: pauses begin anew.
+const HELD: Duration = Duration::from_secs(60);
+
+/// What an adapter does on its thread.
+pub trait Connection: Send {
+    /// Connects and works until the connection fails or `line.cancel()` is set. Blocks; every wait in it has a deadline or ends by
+    /// that cancellation.
+    ///
+    /// # Errors
+    /// Why it ended: a passing kind is tried again after a pause (`Throttled` says how long), `Denied`, `Permanent` and `Invalid`
+    /// make the channel misconfigured. `Ok` and `Stopped` begin anew at once, if it isn't to end.
+    fn run(&mut self, line: &Line) -> Result<()>;
+}
+
+/// What a connection tells, and is told.
+pub struct Line {
+    /// What the adapter was made with.
+    pub parts: Parts,
+    counters: Arc<Counters>,
+    cancel: Live<Cancel>,
+    stop: Stop,
+}
+
+impl Line {
+    /// Set when this connection is to end: at a stop, or for a new one.
+    pub fn cancel(&self) -> Cancel {
+        (*self.cancel.get()).clone()
+    }
+
+    /// Whether the channel is to end.
+    pub fn is_stopped(&self) -> bool {
+        self.stop.is_set()
+    }
+
+    /// Waits at most `pause`; true where the connection is to end.
+    pub fn pause(&self, pause: Duration) -> bool {
+        let cancel = self.cancel();
+        let (woken, wake) = crossbeam_channel::bounded::<()>(1);
+        let _guard = cancel.on_set(move || drop(woken));
+        let _ = wake.recv_timeout(pause); // disconnected: cancelled
+        cancel.is_set()
+    }
+
+    /// The service answered: the channel works.
+    pub fn connected(&self) {
+        self.state(ChannelState::Connected, None);
+    }
+
+    /// The service said something.
+    pub fn heard(&self) {
+        self.counters.heard(self.parts.clock.unix_ms());
+    }
+
+    fn state(&self, state: ChannelState, error: Option<&Error>) {
+        if self.counters.change(state, error, self.parts.clock.unix_ms()) {
+            let why = error.map(ToString::to_string).unwrap_or_default();
+            self.parts.inlet.changed(&self.parts.name, state, &why);
+        }
+    }
+}
+
+/// A supervised connection.
+pub struct Supervisor {
+    line: Arc<Line>,
+    nudge: Sender<()>,
+}
+
+impl Supervisor {
+    /// Starts one; `make` gives the connection, once. Where the system refuses a thread the channel is degraded and a reconnect
+    /// does nothing.
+    pub fn start(parts: Parts, counters: Arc<Counters>, connection: impl Connection + 'static) -> Supervisor {
+        let (nudge, nudged) = crossbeam_channel::bounded(1);
+        let line = Arc::new(Line { parts, counters, cancel: Live::new(Cancel::new()), stop: Stop::new() });
+        line.state(ChannelState::Connecting, None);
+        let (own, mut connection) = (line.clone(), connection);
+        let label: String = format!("ch-{}", line.parts.name).chars().filter(char::is_ascii).take(15).collect();
+        let started = line.parts.threads.spawn_once(&label, STACK, move || work(&own, &mut connection, &nudged));
+        if let Err(e) = started {
+            line.state(ChannelState::Degraded, Some(&e));
+        }
+        Supervisor { line, nudge }
+    }
+
+    /// Begins a new connection, at once.
+    pub fn reconnect(&self) {
+        let _ = self.nudge.try_send(()); // a full queue is its own nudge
+        self.line.cancel.get().set(Why::Asked);
+    }
+
+    /// Ends it; returns at once.
+    pub fn stop(&self) {
+        self.line.stop.set();
+        self.line.cancel.get().set(Why::Drain);
+    }
+
+    /// The record as operators see it.
+    pub fn status(&self, kind: &'static str) -> ChannelStatus {
+        self.line.counters.status(&self.line.parts.name, kind)
+    }
+}
+
+fn work(line: &Line, connection: &mut dyn Connection, nudged: &Receiver<()>) {
+    let mut failures = 0u32;
+    while !line.is_stopped() {
+        while nudged.try_recv().is_ok() {}
+        line.cancel.set(Cancel::new());
+        if line.is_stopped() {
+            return; // between the two
+        }
+        line.state(ChannelState::Connecting, None);
+        line.counters.reconnected();
+        let begun = line.parts.clock.mono();
+        let outcome = catch_unwind(AssertUnwindSafe(|| connection.run(line))).unwrap_or_else(|_| {
+            line.parts.threads.count_panic();
+            Err(Error::new(ErrorKind::Bug, "an error of the gateway's own ended the connection"))
+        });
+        if line.is_stopped() {
+            return line.state(ChannelState::Stopped, None);
+        }
+        if line.parts.clock.mono().saturating_sub(begun) >= HELD {
+            failures = 0;
+        }
+        let error = match outcome {
+            Ok(()) => continue,
+            Err(e) if e.kind == ErrorKind::Stopped => continue,
+            Err(e) => e,
+        };
+        failures = failures.saturating_add(1);
+        let hopeless = matches!(error.kind, ErrorKind::Denied | ErrorKind::Permanent | ErrorKind::Invalid);
+        log::warn!(channel = line.parts.name.as_str(), failures; "channel {} lost its connection: {error}", line.parts.name);
+        line.state(if hopeless { ChannelState::Misconfigured } else { ChannelState::Degraded }, Some(&error));
+        let asked = if let ErrorKind::Throttled(asked) = error.kind { asked } else { None };
+        let pause = if hopeless { PAUSE_MAX } else { asked.unwrap_or_else(|| pause_after(failures)) };
+        crossbeam_channel::select! {
+            recv(nudged) -> _ => {}
+            recv(line.stop.receiver()) -> _ => {}
+            default(pause) => {}
+        }
+    }
+    line.state(ChannelState::Stopped, None);
+}
+
+fn pause_after(failures: u32) -> Duration {
+    jittered(PAUSE_MIN.saturating_mul(1 << failures.saturating_sub(1).min(10)).min(PAUSE_MAX))
+}
