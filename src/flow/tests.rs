@@ -122,6 +122,7 @@ impl Home {
     }
 
     fn outbox(&self) -> Vec<(String, String, String)> {
+        self.flow.store.health(true).unwrap(); // a write behind those that are on their way
         let page = Page { cursor: None, limit: 100 };
         let mut all = self.flow.store.deliveries(None, page).unwrap().items;
         all.reverse();
