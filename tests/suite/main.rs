@@ -14,6 +14,7 @@ mod support;
 mod auth;
 mod command_line;
 mod config;
+mod conversation;
 mod crash;
 mod door;
 mod flow;
