@@ -7,6 +7,9 @@
 /// Most UTF-16 units of one message.
 pub const UNITS_MAX: usize = 4096;
 
+/// What follows the marks of a code block is a language, and no longer than this.
+const INFO_MAX: usize = 64;
+
 /// The parts of a text, none of them blank; empty where there is nothing to say.
 pub fn parts(text: &str) -> Vec<String> {
     within(text, UNITS_MAX)
@@ -32,7 +35,7 @@ pub fn fence(line: &str) -> Option<(&str, &str)> {
     let mark = line.chars().next().filter(|c| matches!(c, '`' | '~'))?;
     let length = line.chars().take_while(|c| *c == mark).count();
     let (marks, rest) = line.split_at(length);
-    (length >= 3 && !(mark == '`' && rest.contains('`'))).then_some((marks, rest.trim()))
+    (length >= 3 && rest.len() <= INFO_MAX && !(mark == '`' && rest.contains('`'))).then_some((marks, rest.trim()))
 }
 
 /// Whether a line closes the block that `opening` began.
@@ -59,7 +62,7 @@ impl Cutter {
             }
             Some(_) => {}
             None => {
-                if let Some((marks, rest)) = fence(line).filter(|(marks, rest)| units(marks) + units(rest) <= self.max / 8) {
+                if let Some((marks, rest)) = fence(line) {
                     let opening = format!("{marks}{rest}\n");
                     if units(&self.part) + units(&opening) * 2 + units(line) > self.max {
                         self.flush();
@@ -101,7 +104,7 @@ impl Cutter {
             self.part = opening.clone();
         }
         if !part.trim().is_empty() {
-            self.parts.push(part.trim_end().to_string());
+            self.parts.push(part.trim_end().trim_start_matches('\n').to_string());
         }
     }
 }
