@@ -87,6 +87,17 @@ impl Counters {
         self.held(ChannelState::Connected, now_ms, None);
     }
 
+    /// A message was handed over by a channel whose connection alone tells how it is: counted, the state left as it is.
+    pub fn delivered(&self, now_ms: i64) {
+        self.sent.fetch_add(1, Ordering::Relaxed);
+        self.last_sent_ms.store(now_ms, Ordering::Relaxed);
+    }
+
+    /// Likewise for a try that failed: one recipient's trouble is not the channel's.
+    pub fn undelivered(&self) {
+        self.failed.fetch_add(1, Ordering::Relaxed);
+    }
+
     /// A try failed: the channel works in part at best.
     pub fn failed(&self, error: &Error, now_ms: i64) {
         self.failed.fetch_add(1, Ordering::Relaxed);

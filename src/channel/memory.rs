@@ -29,6 +29,11 @@ pub struct MemoryInlet {
 
 #[allow(dead_code)] // not every adapter asks for all of it
 impl MemoryInlet {
+    /// One that answers so.
+    pub fn answering(answer: impl Fn(&Incoming) -> Result<Taken, NotNow> + Send + Sync + 'static) -> Arc<Self> {
+        Arc::new(MemoryInlet { answer: Some(Box::new(answer)), ..MemoryInlet::default() })
+    }
+
     /// The texts that were offered.
     pub fn texts(&self) -> Vec<String> {
         self.offered.lock().unwrap().iter().map(|i| i.text.clone()).collect()

@@ -1,11 +1,37 @@
-//! Not built yet.
+//! Telegram bots, by long polling.
+//!
+//! Invariant: the token, which is part of every address of the Bot API, is in no text, log or `Debug`; see [`api`]. What is sent goes in
+//! parts, each recorded when it was confirmed, and a part that was confirmed is not sent again. Telegram takes no idempotency key: what
+//! was cut off may have been sent, and `onUnknown` decides. Deliveries that fail are counted; whether the channel works is told by the
+//! polls alone. Fails with the call's error kinds; a blocked bot or a chat that is gone is `Permanent`.
+//!
+//! Edited messages are not taken again: the one that was accepted first is what was answered.
+
+mod api;
+mod html;
+mod poll;
+mod split;
+#[cfg(test)]
+mod tests;
+mod update;
 
 use std::sync::Arc;
+use std::time::Duration;
 
+use serde_json::{Value, json};
+
+use crate::base::clock::Clock;
+use crate::base::error::{Error, ErrorKind, Result};
 use crate::channel::counters::Counters;
-use crate::channel::off::Off;
-use crate::channel::{Channel, Parts};
+use crate::channel::supervisor::Supervisor;
+use crate::channel::{Channel, ChannelStatus, Parts, Progress};
 use crate::config;
+use crate::domain::{Delivery, Handoff};
+
+use api::{Api, Refusal};
+
+/// Deadline of what nothing hangs on: a typing sign, a word to a stranger.
+const HINT: Duration = Duration::from_secs(5);
 
 /// The channel, being connected from now on.
 pub(super) fn open(
@@ -14,6 +40,156 @@ pub(super) fn open(
     common: &config::ChannelCommon,
     counters: Arc<Counters>,
 ) -> Arc<dyn Channel> {
-    let _ = (config, common);
-    Arc::new(Off::new(&parts.name, "telegram", counters))
+    let api = Arc::new(Api::new(parts.client.clone(), config.api_root, config.token));
+    let (clock, resends) = (parts.clock.clone(), common.on_unknown == config::OnUnknown::Resend);
+    let poll = poll::Poll { api: api.clone() };
+    let supervisor = Supervisor::start(parts, counters.clone(), poll);
+    Arc::new(Telegram { api, clock, counters, supervisor, resends })
+}
+
+struct Telegram {
+    api: Arc<Api>,
+    clock: Clock,
+    counters: Arc<Counters>,
+    supervisor: Supervisor,
+    resends: bool,
+}
+
+/// Where something is sent.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Target {
+    chat: i64,
+    thread: Option<i64>,
+}
+
+impl Target {
+    /// The place of a conversation (`chat` or `chat/topic`), else the user's own chat.
+    fn of(peer: &str, conversation: Option<&str>) -> Result<Target> {
+        let (chat, thread) = match conversation {
+            Some(place) => place.split_once('/').map_or((place, None), |(chat, thread)| (chat, Some(thread))),
+            None => (peer, None),
+        };
+        let number = |text: &str| {
+            text.parse::<i64>().map_err(|_| {
+                Error::new(ErrorKind::Permanent, "the recipient is no chat of Telegram")
+                    .hint("a user's or chat's number is needed")
+            })
+        };
+        Ok(Target { chat: number(chat)?, thread: thread.map(number).transpose()? })
+    }
+
+    fn body(&self, mut more: Value) -> Value {
+        more["chat_id"] = self.chat.into();
+        if let Some(thread) = self.thread {
+            more["message_thread_id"] = thread.into();
+        }
+        more
+    }
+}
+
+/// Says something to somebody, best effort.
+fn send_hint(api: &Api, target: &Target, text: &str) {
+    for part in split::parts(text) {
+        api.hint("sendMessage", &target.body(json!({"text": part})), HINT);
+    }
+}
+
+impl Telegram {
+    fn send(&self, delivery: &Delivery, progress: &Progress<'_>) -> Result<()> {
+        let mut target = Target::of(&delivery.peer, delivery.conversation_id.as_deref())?;
+        let parts = split::parts(&delivery.message);
+        if parts.is_empty() {
+            return Err(Error::new(ErrorKind::Permanent, "the message is blank, and Telegram takes no such"));
+        }
+        // In a group, what is answered is shown; in a chat of two it is plain.
+        let answered =
+            delivery.metadata.as_ref().and_then(|m| m["messageId"].as_i64()).filter(|_| delivery.conversation_id.is_some());
+        let mut done = progress.done;
+        for part in parts.iter().skip(done as usize) {
+            self.part(&mut target, part, answered.filter(|_| done == 0)).map_err(|e| self.unsure(e))?;
+            done += 1;
+            (progress.record)(done);
+        }
+        Ok(())
+    }
+
+    /// Sends one part; as plain text where the markup is refused, to its new place where the group has moved.
+    fn part(&self, target: &mut Target, part: &str, answered: Option<i64>) -> Result<(), Refusal> {
+        let (mut is_plain, mut has_moved) = (false, false);
+        loop {
+            let mut body = json!({"link_preview_options": {"is_disabled": true}});
+            if is_plain {
+                body["text"] = part.into();
+            } else {
+                body["text"] = html::html(part).into();
+                body["parse_mode"] = "HTML".into();
+            }
+            if let Some(id) = answered.filter(|_| !has_moved) {
+                body["reply_parameters"] = json!({"message_id": id, "allow_sending_without_reply": true});
+            }
+            match self.api.call("sendMessage", &target.body(body), None) {
+                Ok(_) => return Ok(()),
+                Err(refused) if refused.is_markup && !is_plain => is_plain = true,
+                Err(refused) => match refused.moved_to.filter(|_| !has_moved) {
+                    Some(chat) => {
+                        has_moved = true;
+                        target.chat = chat;
+                    }
+                    None => return Err(refused),
+                },
+            }
+        }
+    }
+
+    /// What a failed call means where nothing may be sent twice.
+    fn unsure(&self, refused: Refusal) -> Error {
+        let error = refused.error;
+        if !self.resends && error.kind == ErrorKind::Timeout {
+            return Error { kind: ErrorKind::Permanent, ..error }
+                .hint("it may have been sent or not, and onUnknown is hold: look, then retry or delete it");
+        }
+        error
+    }
+}
+
+impl Channel for Telegram {
+    fn handoff(&self) -> Option<Handoff> {
+        Some(Handoff::Worker)
+    }
+
+    fn takes_idempotency_key(&self) -> bool {
+        self.resends
+    }
+
+    fn deliver(&self, delivery: &Delivery, progress: &Progress<'_>) -> Result<()> {
+        let result = self.send(delivery, progress);
+        match &result {
+            Ok(()) => self.counters.delivered(self.clock.unix_ms()),
+            Err(e) if e.kind == ErrorKind::Stopped => {} // our doing
+            Err(_) => self.counters.undelivered(),
+        }
+        result
+    }
+
+    fn typing(&self, peer: &str, conversation: Option<&str>) {
+        if let Ok(target) = Target::of(peer, conversation) {
+            self.api.hint("sendChatAction", &target.body(json!({"action": "typing"})), HINT);
+        }
+    }
+
+    fn status(&self) -> ChannelStatus {
+        self.supervisor.status("telegram")
+    }
+
+    fn note_received(&self) {
+        self.counters.received(self.clock.unix_ms());
+    }
+
+    fn reconnect(&self) {
+        self.supervisor.reconnect();
+    }
+
+    fn stop(&self) {
+        self.supervisor.stop();
+    }
 }

@@ -1,0 +1,169 @@
+//! Calls of the Bot API: one method each, JSON in and out.
+//!
+//! Invariant: the token is part of every URL, so no URL is ever shown, nor what the HTTP client would say of an answer; of the server's
+//! own words only the documented `description` is shown, shortened and with the token blotted out. A token that is not formed as
+//! one is never sent. Fails with a [`Refusal`]: an error kind, and what the service asks for.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde_json::Value;
+
+use crate::base::cancel::Cancel;
+use crate::base::error::{Error, ErrorKind, Result, shorten};
+use crate::base::secret::{REDACTED, Secret};
+use crate::net::client::{Call, Client, Deadlines, origin};
+
+const CONNECT: Duration = Duration::from_secs(10);
+const TOTAL: Duration = Duration::from_secs(30);
+/// Largest answer: a hundred long messages with what they answer, and room.
+const ANSWER_MAX: usize = 4 * 1024 * 1024;
+/// What is shown of the server's own words.
+const WORDS_MAX: usize = 200;
+/// Longest pause that is obeyed as it was asked for.
+const PAUSE_MAX: u64 = 3600;
+
+/// The service, as one bot.
+pub struct Api {
+    client: Arc<Client>,
+    root: String,
+    token: Secret,
+}
+
+/// Why a call failed.
+#[derive(Debug)]
+pub struct Refusal {
+    /// For the program and for people.
+    pub error: Error,
+    /// The group lives on as this chat.
+    pub moved_to: Option<i64>,
+    /// The markup, not the message, was refused.
+    pub is_markup: bool,
+    /// The status, 0 where there was no answer.
+    pub status: u16,
+}
+
+impl From<Refusal> for Error {
+    fn from(refusal: Refusal) -> Self {
+        refusal.error
+    }
+}
+
+impl From<Error> for Refusal {
+    fn from(error: Error) -> Self {
+        Refusal { error, moved_to: None, is_markup: false, status: 0 }
+    }
+}
+
+impl Api {
+    /// The bot of `token` at `root` (no slash at its end).
+    pub fn new(client: Arc<Client>, root: String, token: Secret) -> Self {
+        Api { client, root, token }
+    }
+
+    /// Calls `method`, a small one; gives its `result`.
+    pub fn call(&self, method: &str, body: &Value, cancel: Option<&Cancel>) -> Result<Value, Refusal> {
+        let bytes = self.bytes(method, body, Deadlines::within(CONNECT, TOTAL), cancel)?;
+        Ok(result(&bytes)?)
+    }
+
+    /// Calls `method` within a deadline of its own, best effort.
+    pub fn hint(&self, method: &str, body: &Value, within: Duration) {
+        let _ = self.bytes(method, body, Deadlines::within(within, within), None); // a hint: nothing hangs on it
+    }
+
+    /// Calls `getUpdates` and gives the answer as it came, which may be no JSON.
+    pub fn poll(&self, body: &Value, held: Duration, cancel: &Cancel) -> Result<Vec<u8>, Refusal> {
+        let first_byte = held + Duration::from_secs(15);
+        let deadlines =
+            Deadlines { connect: CONNECT, send: CONNECT, first_byte, read: CONNECT, total: Some(first_byte + 3 * CONNECT) };
+        self.bytes("getUpdates", body, deadlines, Some(cancel))
+    }
+
+    fn bytes(&self, method: &str, body: &Value, deadlines: Deadlines, cancel: Option<&Cancel>) -> Result<Vec<u8>, Refusal> {
+        if !is_token(self.token.reveal()) {
+            let error = Error::new(ErrorKind::Denied, "the token is not formed as a bot's token");
+            return Err(error.hint("it is a number, a colon and about 35 letters, as @BotFather gives it").into());
+        }
+        let url = format!("{}/bot{}/{method}", self.root, self.token.reveal());
+        let call = Call::post_json(url, body.to_string(), deadlines);
+        let call = cancel.into_iter().fold(call, |call, cancel| call.cancel(cancel));
+        let reply = self.client.send(&call).map_err(|e| self.clean(e))?;
+        match reply.accepted() {
+            Ok(mut reply) => Ok(reply.read_all(ANSWER_MAX)?),
+            Err(refused) if refused.error.kind == ErrorKind::Stopped => Err(refused.error.into()),
+            Err(refused) => Err(self.refusal(refused.status, &refused.body)),
+        }
+    }
+
+    /// The client's texts name the origin alone; that they hold no token is made sure of here all the same.
+    fn clean(&self, e: Error) -> Error {
+        Error { kind: e.kind, text: self.blotted(&e.text), hint: self.blotted(&e.hint) }
+    }
+
+    fn blotted(&self, text: &str) -> String {
+        let token = self.token.reveal();
+        let secret = token.split_once(':').map_or(token, |(_, secret)| secret);
+        // Both, since a server may show the path with the colon escaped.
+        let text = text.replace(token, REDACTED);
+        if secret.is_empty() { text } else { text.replace(secret, REDACTED) }
+    }
+
+    fn refusal(&self, status: u16, body: &str) -> Refusal {
+        let said: Value = serde_json::from_str(body).unwrap_or_default();
+        let words = said["description"].as_str().unwrap_or_default();
+        let words: String = self.blotted(words).chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
+        let words = shorten(&words, WORDS_MAX);
+        let parameters = &said["parameters"];
+        let lower = words.to_ascii_lowercase();
+        let kind = match status {
+            429 => {
+                let asked = parameters["retry_after"].as_u64();
+                ErrorKind::Throttled(asked.map(|s| Duration::from_secs(s.min(PAUSE_MAX))))
+            }
+            401 | 404 => ErrorKind::Denied,
+            408 | 409 | 500..=599 => ErrorKind::Transient,
+            _ => ErrorKind::Permanent,
+        };
+        let colon = if words.is_empty() { "" } else { ": " };
+        let text = format!("{} answered {status}{colon}{words}", origin(&self.root));
+        Refusal {
+            error: Error::new(kind, text).hint(advice(status, &lower)),
+            moved_to: parameters["migrate_to_chat_id"].as_i64(),
+            is_markup: status == 400
+                && ["parse entities", "text is empty", "must be non-empty"].iter().any(|words| lower.contains(words)),
+            status,
+        }
+    }
+}
+
+/// What to do about a refusal, for a person.
+fn advice(status: u16, words: &str) -> &'static str {
+    match status {
+        401 | 404 => "check the token: @BotFather shows it, and revokes it",
+        409 if words.contains("webhook") => {
+            "a webhook is set for this bot: remove it with deleteWebhook, or use another bot's token"
+        }
+        409 => "another program polls with the same token: stop it, or use another bot's token",
+        403 => "the user has blocked the bot, or the bot was removed from the chat",
+        _ => "",
+    }
+}
+
+/// The `result` of an answer.
+pub fn result(bytes: &[u8]) -> Result<Value> {
+    let broken = || Error::new(ErrorKind::Transient, "the server's answer is not of the Bot API").hint("check apiRoot");
+    let mut answer: Value = serde_json::from_slice(bytes).map_err(|_| broken())?;
+    if answer["ok"] != true {
+        return Err(broken());
+    }
+    answer.get_mut("result").map(Value::take).ok_or_else(broken)
+}
+
+/// A number, a colon, and letters that can stand in a path.
+fn is_token(token: &str) -> bool {
+    token.split_once(':').is_some_and(|(id, secret)| {
+        let is_plain = |b: u8| b.is_ascii_alphanumeric() || b == b'_' || b == b'-';
+        !id.is_empty() && id.bytes().all(|b| b.is_ascii_digit()) && !secret.is_empty() && secret.bytes().all(is_plain)
+    })
+}

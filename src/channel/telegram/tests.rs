@@ -1,0 +1,606 @@
+//! The adapter against a small Bot API over real sockets, and its readings as tables.
+#![allow(clippy::disallowed_methods)] // the fake holds a poll open
+
+use std::io::Write;
+use std::net::TcpStream;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+
+use super::update::{Kind, Me, read};
+use super::*;
+use crate::channel::memory::{MemoryInlet, common, fresh, parts};
+use crate::channel::{ChannelState, NotNow, Place, Taken};
+use crate::domain::DeliveryState;
+use crate::net::scripted::{Scripted, answer, pause, reset};
+
+const TOKEN: &str = "42:CANARY-abcdefghijklmnopqrstuvwxyz012";
+
+type Script = dyn Fn(&str, &Value) -> Option<(u16, String)> + Send + Sync;
+
+/// A Bot API: a queue of updates, and what was sent.
+struct Fake {
+    peer: Scripted,
+    queue: Arc<Mutex<Vec<Value>>>,
+    sent: Arc<Mutex<Vec<Value>>>,
+    /// Offsets of the polls, in order.
+    offsets: Arc<Mutex<Vec<Option<i64>>>>,
+}
+
+fn refuse(status: u16, description: &str, parameters: Value) -> Option<(u16, String)> {
+    let body = json!({"ok": false, "error_code": status, "description": description, "parameters": parameters});
+    Some((status, body.to_string()))
+}
+
+impl Fake {
+    fn new() -> Fake {
+        Fake::scripted(|_, _| None)
+    }
+
+    /// `script` may answer a call (method, body) in the fake's place; status 0 resets the connection.
+    fn scripted(script: impl Fn(&str, &Value) -> Option<(u16, String)> + Send + Sync + 'static) -> Fake {
+        let (queue, sent, offsets) = (Arc::new(Mutex::new(Vec::new())), Arc::default(), Arc::default());
+        let (q, s, o): (Arc<Mutex<Vec<Value>>>, Arc<Mutex<Vec<Value>>>, Arc<Mutex<Vec<Option<i64>>>>) =
+            (queue.clone(), Arc::clone(&sent), Arc::clone(&offsets));
+        let script: Box<Script> = Box::new(script);
+        let peer = Scripted::new(move |_, seen, stream| {
+            let path = seen.line.split(' ').nth(1).unwrap();
+            let method = path.strip_prefix(&format!("/bot{TOKEN}/")).unwrap_or_else(|| panic!("{path}"));
+            let body = seen.json();
+            if method == "sendMessage" {
+                s.lock().unwrap().push(body.clone());
+            }
+            if let Some((status, text)) = script(method, &body) {
+                if status == 0 {
+                    reset(stream);
+                    return false;
+                }
+                return say(stream, status, &text);
+            }
+            let result = match method {
+                "getMe" => json!({"id": 42, "is_bot": true, "username": "GateBot"}),
+                "getUpdates" => {
+                    o.lock().unwrap().push(body["offset"].as_i64());
+                    updates(&q, &body)
+                }
+                _ => json!({"message_id": 1}),
+            };
+            say(stream, 200, &json!({"ok": true, "result": result}).to_string())
+        });
+        Fake { peer, queue, sent, offsets }
+    }
+
+    fn push(&self, updates: impl IntoIterator<Item = Value>) {
+        self.queue.lock().unwrap().extend(updates);
+    }
+
+    fn pending(&self) -> usize {
+        self.queue.lock().unwrap().len()
+    }
+
+    fn open(&self, inlet: &Arc<MemoryInlet>) -> Opened {
+        self.open_with(inlet, &common())
+    }
+
+    fn open_with(&self, inlet: &Arc<MemoryInlet>, common: &config::ChannelCommon) -> Opened {
+        let config = config::Telegram { token: crate::base::secret::Secret::new(TOKEN), api_root: self.peer.url("") };
+        let parts = parts("tg", inlet, &Clock::system());
+        let counters = Arc::new(Counters::new(ChannelState::Connecting, 0));
+        Opened(open(parts, config, common, counters))
+    }
+}
+
+/// An open channel, stopped in the end.
+struct Opened(Arc<dyn Channel>);
+
+impl Drop for Opened {
+    fn drop(&mut self) {
+        self.0.stop();
+    }
+}
+
+fn say(stream: &mut TcpStream, status: u16, body: &str) -> bool {
+    stream.write_all(answer(&format!("{status} X"), "application/json", body).as_bytes()).is_ok()
+}
+
+/// As the real server: an offset far beyond the last one is none; one behind an update confirms it.
+fn updates(queue: &Mutex<Vec<Value>>, body: &Value) -> Value {
+    let held_max = if body["offset"].is_null() { 10 } else { 1 }; // shorter than what is asked for, so that tests end
+    let deadline = Instant::now() + Duration::from_secs(body["timeout"].as_u64().unwrap_or(0).min(held_max));
+    loop {
+        let mut queue = queue.lock().unwrap();
+        let tail = queue.iter().filter_map(|u| u["update_id"].as_i64()).max();
+        if let Some(offset) = body["offset"].as_i64().filter(|o| tail.is_none_or(|t| *o <= t + 10)) {
+            queue.retain(|u| u["update_id"].as_i64().is_some_and(|id| id >= offset));
+        }
+        let limit = body["limit"].as_u64().unwrap_or(100) as usize;
+        if !queue.is_empty() || Instant::now() > deadline {
+            return queue.iter().take(limit).cloned().collect();
+        }
+        drop(queue);
+        pause(5);
+    }
+}
+
+#[track_caller]
+fn eventually(what: &str, probe: impl Fn() -> bool) {
+    let deadline = Instant::now() + Duration::from_secs(15);
+    while !probe() {
+        assert!(Instant::now() < deadline, "still waiting for {what}");
+        pause(5);
+    }
+}
+
+fn message(id: i64, text: &str) -> Value {
+    json!({"update_id": id, "message": {"message_id": id, "date": 1_700_000_000, "text": text,
+        "chat": {"id": 7, "type": "private"}, "from": {"id": 7, "is_bot": false, "first_name": "Ana"}}})
+}
+
+fn delivery(text: &str) -> Delivery {
+    Delivery {
+        id: "dlv_1".into(),
+        state: DeliveryState::Sending,
+        channel: "tg".into(),
+        user_id: "ana".into(),
+        peer: "7".into(),
+        conversation_id: None,
+        session_id: None,
+        in_reply_to: None,
+        message: text.into(),
+        metadata: None,
+        attempts: 1,
+        parts_sent: 0,
+        last_error: None,
+        created_ms: 0,
+        sent_ms: None,
+        next_attempt_ms: None,
+    }
+}
+
+fn me() -> Me {
+    Me { id: 42, username: "GateBot".into() }
+}
+
+/// The message with `change` laid over it, in a private chat unless it says otherwise.
+fn changed(change: Value) -> Value {
+    let mut update = message(1, "hi");
+    for (key, value) in change.as_object().unwrap() {
+        update["message"][key] = value.clone();
+    }
+    update
+}
+
+fn text(update: &Value) -> String {
+    match read(update, 1, &me()) {
+        Kind::Message(incoming) => incoming.text,
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn messages_go_in_order_and_are_confirmed_behind_the_commit() {
+    let (fake, inlet) = (Fake::new(), Arc::new(MemoryInlet::default()));
+    fake.push((1..=250).map(|n| message(n, &format!("m{n}"))));
+    let opened = fake.open(&inlet);
+    eventually("all", || inlet.texts().len() == 250 && fake.pending() == 0);
+    assert_eq!(inlet.texts(), (1..=250).map(|n| format!("m{n}")).collect::<Vec<_>>());
+    assert_eq!(inlet.cursors.lock().unwrap()["tg"], "42:250");
+    assert_eq!(opened.0.status().state, ChannelState::Connected);
+    assert!(opened.0.status().last_heard_ms.is_some());
+    let first = inlet.offered.lock().unwrap()[0].clone();
+    assert_eq!((first.sender.as_str(), first.sender_name.as_str(), first.external_id.as_str()), ("7", "Ana", "42:1"));
+    assert_eq!((first.place, first.conversation, first.written_ms), (Place::Direct, None, 1_700_000_000_000));
+}
+
+#[test]
+fn a_restart_takes_nothing_twice_and_the_offset_is_never_an_old_one() {
+    let (fake, inlet) = (Fake::new(), Arc::new(MemoryInlet::default()));
+    // Committed before the kill, not confirmed; two more came.
+    inlet.cursors.lock().unwrap().insert("tg".into(), "42:5".into());
+    fake.push([message(4, "old"), message(5, "old"), message(6, "new"), message(7, "newer")]);
+    let _opened = fake.open(&inlet);
+    eventually("both", || fake.pending() == 0);
+    assert_eq!(inlet.texts(), ["new", "newer"]);
+    assert_eq!(fake.offsets.lock().unwrap()[..2], [None, Some(8)]);
+}
+
+#[test]
+fn numbers_that_begin_anew_are_taken() {
+    for cursor in ["42:900000", "41:3", "nonsense"] {
+        let (fake, inlet) = (Fake::new(), Arc::new(MemoryInlet::default()));
+        inlet.cursors.lock().unwrap().insert("tg".into(), cursor.into());
+        fake.push([message(3, "a"), message(4, "b")]);
+        let _opened = fake.open(&inlet);
+        // The service counts anew after a quiet week at the earliest: polls that found nothing lie between.
+        eventually("a poll without an offset", || {
+            let offsets = fake.offsets.lock().unwrap();
+            offsets.len() > 2 && offsets[offsets.len() - 1].is_none()
+        });
+        fake.push([message(2, "far below")]);
+        eventually("the lower one", || inlet.texts().len() == 3);
+        assert_eq!(inlet.texts(), ["a", "b", "far below"], "{cursor}");
+    }
+}
+
+#[test]
+fn what_cannot_be_taken_now_comes_again() {
+    let refusals = AtomicUsize::new(0);
+    let inlet = MemoryInlet::answering(move |incoming| {
+        let stuck = incoming.text == "b" && refusals.fetch_add(1, Ordering::SeqCst) < 2;
+        if stuck { Err(NotNow("the disk is full".into())) } else { Ok(Taken::Ignored("test")) }
+    });
+    let fake = Fake::new();
+    fake.push([message(1, "a"), message(3, "b"), message(2, "out of order")]);
+    let _opened = fake.open(&inlet);
+    eventually("the last", || fake.pending() == 0);
+    let texts = inlet.texts();
+    assert_eq!(texts.iter().filter(|t| *t == "b").count(), 3, "{texts:?}");
+    assert_eq!(texts.last().unwrap(), "out of order");
+    assert_eq!(fake.offsets.lock().unwrap()[1], Some(2), "nothing that is left is confirmed");
+}
+
+#[test]
+fn a_poison_update_is_passed_over_alone() {
+    let (fake, inlet) = (Fake::new(), Arc::new(MemoryInlet::default()));
+    let poison =
+        [json!({"update_id": 50, "message": 5}), json!({"update_id": 51, "message": {"text": "no chat"}}), json!("no update")];
+    let mut batch: Vec<Value> = (1..=100).map(|n| message(n, "fine")).collect();
+    batch.splice(49..51, poison.into_iter().take(2));
+    fake.push(batch);
+    let _opened = fake.open(&inlet);
+    eventually("the others", || fake.pending() == 0);
+    assert_eq!(inlet.texts().len(), 98);
+}
+
+#[test]
+fn a_batch_that_is_no_json_is_asked_for_one_by_one() {
+    let (inlet, confirmed) = (Arc::new(MemoryInlet::default()), Arc::new(AtomicUsize::new(0)));
+    let seen = confirmed.clone();
+    // The second one of three holds half a surrogate, which no JSON reader of ours takes.
+    let fake = Fake::scripted(move |method, body| {
+        if method != "getUpdates" {
+            return None;
+        }
+        let broken = r#"{"update_id":2,"message":{"message_id":2,"text":"\ud83d"}}"#.to_string();
+        let all = [message(1, "first").to_string(), broken, message(3, "third").to_string()];
+        let from = body["offset"].as_u64().map_or(0, |o| o as usize - 1);
+        seen.fetch_max(from, Ordering::SeqCst);
+        if from >= 3 {
+            return None;
+        }
+        let limit = body["limit"].as_u64().unwrap() as usize;
+        let some: Vec<_> = all.into_iter().skip(from).take(limit).collect();
+        Some((200, format!("{{\"ok\":true,\"result\":[{}]}}", some.join(","))))
+    });
+    let _opened = fake.open(&inlet);
+    eventually("all", || confirmed.load(Ordering::SeqCst) == 3);
+    assert_eq!(inlet.texts(), ["first", "third"]);
+}
+
+/// How the channel is after a refusal of its polls.
+#[track_caller]
+fn check_refused(method: &'static str, status: u16, description: &'static str, state: ChannelState, says: &str) {
+    let fake = Fake::scripted(move |called, _| {
+        // What a proxy might say: the whole path.
+        (called == method).then(|| refuse(status, &format!("{description} /bot{TOKEN}/x"), json!({}))).flatten()
+    });
+    let inlet = Arc::new(MemoryInlet::default());
+    let opened = fake.open(&inlet);
+    eventually("the state", || opened.0.status().state == state);
+    let shown = opened.0.status().last_error.unwrap();
+    assert!(shown.contains(says), "{shown}");
+    assert!(!shown.contains("CANARY"), "{shown}");
+    assert!(inlet.changes.lock().unwrap().iter().any(|(_, s, why)| *s == state && !why.contains("CANARY")));
+}
+
+#[test]
+fn refusals_are_told_truly() {
+    use ChannelState::{Degraded, Misconfigured};
+    check_refused("getMe", 401, "Unauthorized", Misconfigured, "check the token");
+    check_refused("getMe", 404, "Not Found", Misconfigured, "check the token");
+    check_refused("getUpdates", 409, "Conflict: terminated by other getUpdates request", Degraded, "another program polls");
+    check_refused("getUpdates", 409, "Conflict: can't use getUpdates method while webhook is active", Degraded, "deleteWebhook");
+    check_refused("getUpdates", 502, "Bad Gateway", Degraded, "502");
+    check_refused("getUpdates", 429, "Too Many Requests: retry after 5", Degraded, "429");
+}
+
+#[test]
+fn a_reset_is_one_failure_and_nothing_is_lost() {
+    let polls = AtomicUsize::new(0);
+    let fake = Fake::scripted(move |method, _| {
+        let breaks = method == "getUpdates" && polls.fetch_add(1, Ordering::SeqCst) == 1;
+        breaks.then(|| (0, String::new()))
+    });
+    let inlet = Arc::new(MemoryInlet::default());
+    fake.push([message(1, "a")]);
+    let opened = fake.open(&inlet);
+    fake.push([message(2, "b")]);
+    eventually("the second", || fake.pending() == 0 && inlet.texts().contains(&"b".to_string()));
+    eventually("the state", || opened.0.status().state == ChannelState::Connected);
+}
+
+#[test]
+fn a_stop_ends_a_poll_at_once() {
+    let (fake, inlet) = (Fake::new(), Arc::new(MemoryInlet::default()));
+    let opened = fake.open(&inlet);
+    eventually("the long poll", || fake.offsets.lock().unwrap().len() == 2);
+    let began = Instant::now();
+    opened.0.stop();
+    eventually("the end", || opened.0.status().state == ChannelState::Stopped);
+    assert!(began.elapsed() < Duration::from_secs(2), "{:?}", began.elapsed());
+}
+
+#[test]
+fn strangers_are_told_where_they_wrote() {
+    let inlet = MemoryInlet::answering(|_| Ok(Taken::Tell("Your code: ABC <1>".into())));
+    let fake = Fake::new();
+    fake.push([message(1, "hello")]);
+    let _opened = fake.open(&inlet);
+    eventually("the word", || fake.sent.lock().unwrap().len() == 1);
+    assert_eq!(fake.sent.lock().unwrap()[0], json!({"text": "Your code: ABC <1>", "chat_id": 7}));
+}
+
+#[test]
+fn only_messages_of_people_are_messages() {
+    let group = json!({"id": -100, "type": "supergroup"});
+    let of = |kind: &str| json!({"update_id": 1, kind: message(1, "hi")["message"]});
+    for update in [
+        of("edited_message"),
+        of("channel_post"),
+        of("edited_channel_post"),
+        of("business_message"),
+        of("edited_business_message"),
+        json!({"update_id": 1, "callback_query": {"id": "1", "from": {"id": 7}, "data": "/approve", "message": message(1, "hi")["message"]}}),
+        json!({"update_id": 1, "message_reaction": {"user": {"id": 7}}}),
+        json!({"update_id": 1, "inline_query": {"from": {"id": 7}, "query": "x"}}),
+        json!({"update_id": 1, "my_chat_member": {"from": {"id": 7}}}),
+        json!({"update_id": 1, "chat_join_request": {"from": {"id": 7}}}),
+        json!({"update_id": 1, "what_is_new": {}}),
+        json!({"update_id": 1}),
+        changed(json!({"text": null})),
+        changed(json!({"text": " \n"})),
+        changed(json!({"text": null, "new_chat_members": [{"id": 7}]})),
+        changed(json!({"from": null})),
+        changed(json!({"from": {"id": "7", "is_bot": false}})),
+        changed(json!({"from": {"id": 7}})),
+        changed(json!({"from": {"id": 7, "is_bot": true}})),
+        changed(json!({"from": {"id": 8, "is_bot": false}})),
+        changed(json!({"sender_chat": {"id": -5, "type": "channel"}, "chat": group})),
+        changed(json!({"chat": {"id": 7, "type": "channel"}})),
+        changed(json!({"chat": {"id": 7, "type": "secret"}})),
+    ] {
+        let kind = read(&update, 1, &me());
+        assert!(matches!(kind, Kind::NotForUs), "{update}: {kind:?}");
+    }
+    for update in [json!(5), json!([]), changed(json!({"chat": {}})), changed(json!({"message_id": null}))] {
+        assert!(matches!(read(&update, 1, &me()), Kind::Poison), "{update}");
+    }
+}
+
+/// Whether a group's message with `change` is for the bot.
+#[track_caller]
+fn check_mention(change: Value, wanted: bool) {
+    let mut update = changed(change.clone());
+    update["message"]["chat"] = json!({"id": -100, "type": "supergroup"});
+    let Kind::Message(incoming) = read(&update, 1, &me()) else { panic!("{update}") };
+    assert_eq!(incoming.place, Place::Group { id: "-100".into(), mentioned: wanted }, "{change}");
+    assert_eq!(incoming.metadata, Some(json!({"messageId": 1})));
+}
+
+#[test]
+fn groups_know_who_is_meant() {
+    let said = |text: &str, kind: &str, offset: u64, length: u64| json!({"text": text, "entities": [{"type": kind, "offset": offset, "length": length}]});
+    check_mention(said("😀 @gatebot hi", "mention", 3, 8), true);
+    check_mention(said("@gatebot2 hi", "mention", 0, 9), false);
+    check_mention(json!({"text": "@gatebot without an entity"}), false);
+    check_mention(said("/stop@GateBot", "bot_command", 0, 13), true);
+    check_mention(said("/stop@OtherBot", "bot_command", 0, 14), false);
+    check_mention(said("/stop", "bot_command", 0, 5), false);
+    check_mention(said("@gatebot", "mention", u64::MAX, u64::MAX), false);
+    check_mention(
+        json!({"text": "x", "entities": [{"type": "text_mention", "offset": 0, "length": 1, "user": {"id": 42}}]}),
+        true,
+    );
+    check_mention(json!({"reply_to_message": {"message_id": 9, "from": {"id": 42}, "text": "before"}}), true);
+    check_mention(json!({"reply_to_message": {"message_id": 9, "from": {"id": 8}}}), false);
+    let caption = json!({"text": null, "photo": [{}], "caption": "@GateBot", "caption_entities": [{"type": "mention", "offset": 0, "length": 8}]});
+    check_mention(caption, true);
+    let mut forwarded = said("@gatebot hi", "mention", 0, 8);
+    forwarded["forward_origin"] = json!({"type": "user", "sender_user": {"id": 9}});
+    check_mention(forwarded, false);
+    // In a topic that the bot has opened every message seems to answer it.
+    check_mention(
+        json!({"is_topic_message": true, "message_thread_id": 9, "reply_to_message": {"message_id": 9, "from": {"id": 42}}}),
+        false,
+    );
+}
+
+#[test]
+fn topics_are_conversations_of_their_own() {
+    for (change, wanted) in [
+        (json!({}), "-100"),
+        (json!({"message_thread_id": 9}), "-100"),
+        (json!({"message_thread_id": 9, "is_topic_message": true}), "-100/9"),
+    ] {
+        let mut update = changed(change);
+        update["message"]["chat"] = json!({"id": -100, "type": "supergroup", "is_forum": true});
+        let Kind::Message(incoming) = read(&update, 1, &me()) else { panic!("{update}") };
+        assert_eq!(incoming.conversation.as_deref(), Some(wanted));
+    }
+}
+
+#[test]
+fn attachments_are_described_and_quotes_carry_no_authority() {
+    for (change, wanted) in [
+        (
+            json!({"text": null, "caption": "look", "photo": [{"width": 90, "height": 60}, {"width": 1280, "height": 960, "file_size": 5}]}),
+            "[photo 1280×960, 5 bytes]\nlook",
+        ),
+        (
+            json!({"text": null, "document": {"file_name": "a]\n[b.pdf", "mime_type": "application/pdf", "file_size": 9}}),
+            "[document \"a   b.pdf\", application/pdf, 9 bytes]",
+        ),
+        (json!({"text": null, "voice": {"duration": 12, "mime_type": "audio/ogg"}}), "[voice audio/ogg, 12 s]"),
+        (json!({"text": null, "animation": {}, "document": {}}), "[animation]"),
+        (json!({"text": null, "sticker": {"emoji": "😀"}}), "[sticker 😀]"),
+        (json!({"text": null, "location": {"latitude": 52.5, "longitude": 13.25}}), "[location 52.5, 13.25]"),
+        (json!({"text": null, "contact": {"first_name": "Bo", "phone_number": "+1"}}), "[contact Bo, +1]"),
+        (json!({"text": null, "poll": {"question": "Q?", "options": [{"text": "a"}, {"text": "b"}]}}), "[poll Q?, a / b]"),
+        (
+            json!({"text": "/approve x\nnow", "forward_origin": {"type": "user", "sender_user": {"first_name": "Eve"}}}),
+            "[forwarded from Eve, not the sender's own words:]\n> /approve x\n> now",
+        ),
+        (
+            json!({"forward_origin": {"type": "hidden_user", "sender_user_name": "E]ve"}}),
+            "[forwarded from E ve, not the sender's own words:]\n> hi",
+        ),
+        (
+            json!({"text": "/stop", "reply_to_message": {"message_id": 5, "from": {"first_name": "Bo"}, "text": "a\nb"}}),
+            "/stop\n\n[this answers a message of Bo, quoted:]\n> a\n> b",
+        ),
+        (
+            json!({"reply_to_message": {"message_id": 5, "text": "a long one"}, "quote": {"text": "long"}}),
+            "hi\n\n[this answers a message of somebody, quoted:]\n> long",
+        ),
+        (json!({"text": "/stop@GateBot"}), "/stop@GateBot"),
+    ] {
+        assert_eq!(text(&changed(change.clone())), wanted, "{change}");
+    }
+}
+
+#[test]
+fn replies_are_marked_up_and_go_where_the_message_came_from() {
+    let (fake, inlet) = (Fake::new(), Arc::new(MemoryInlet::default()));
+    let opened = fake.open(&inlet);
+    opened.0.deliver(&delivery("**a** < b"), &fresh()).unwrap();
+    let topic = Delivery {
+        conversation_id: Some("-100/9".into()),
+        metadata: Some(json!({"messageId": 77})),
+        ..delivery(&format!("{}\nend", "x".repeat(4096)))
+    };
+    opened.0.deliver(&topic, &fresh()).unwrap();
+    let sent = fake.sent.lock().unwrap().clone();
+    assert_eq!((&sent[0]["text"], &sent[0]["chat_id"]), (&json!("<b>a</b> &lt; b"), &json!(7)));
+    assert!(sent[0]["reply_parameters"].is_null() && sent[0]["message_thread_id"].is_null());
+    assert_eq!((&sent[1]["chat_id"], &sent[1]["message_thread_id"]), (&json!(-100), &json!(9)));
+    assert_eq!(sent[1]["reply_parameters"], json!({"message_id": 77, "allow_sending_without_reply": true}));
+    assert_eq!((&sent[2]["text"], &sent[2]["reply_parameters"]), (&json!("end"), &Value::Null), "the first part alone answers");
+    let status = opened.0.status();
+    assert_eq!((status.sent, status.failed), (2, 0));
+}
+
+#[test]
+fn parts_that_were_confirmed_are_not_sent_again() {
+    let refusals = AtomicUsize::new(0);
+    let fake = Fake::scripted(move |method, body| {
+        let third = method == "sendMessage" && body["text"].as_str().unwrap().starts_with('c');
+        (third && refusals.fetch_add(1, Ordering::SeqCst) == 0)
+            .then(|| refuse(429, "Too Many Requests: retry after 3", json!({"retry_after": 3})))
+            .flatten()
+    });
+    let opened = fake.open(&Arc::new(MemoryInlet::default()));
+    let long = delivery(&["a", "b", "c", "d"].map(|c| c.repeat(4000)).join("\n"));
+    let recorded = Mutex::new(Vec::new());
+    let record = |n| recorded.lock().unwrap().push(n);
+    let error = opened.0.deliver(&long, &Progress { done: 0, record: &record }).unwrap_err();
+    assert_eq!(error.kind, ErrorKind::Throttled(Some(Duration::from_secs(3))));
+    opened.0.deliver(&long, &Progress { done: 2, record: &record }).unwrap();
+    assert_eq!(*recorded.lock().unwrap(), [1, 2, 3, 4]);
+    let first: Vec<_> = fake.sent.lock().unwrap().iter().map(|b| b["text"].as_str().unwrap()[..1].to_string()).collect();
+    assert_eq!(first, ["a", "b", "c", "c", "d"]);
+}
+
+/// What a delivery that is refused once by `script` ends with.
+#[track_caller]
+fn check_sent(status: u16, description: &'static str, parameters: Value, kind: Option<ErrorKind>, calls: usize) {
+    let refusals = AtomicUsize::new(0);
+    let fake = Fake::scripted(move |method, _| {
+        (method == "sendMessage" && refusals.fetch_add(1, Ordering::SeqCst) == 0)
+            .then(|| refuse(status, description, parameters.clone()))
+            .flatten()
+    });
+    let opened = fake.open(&Arc::new(MemoryInlet::default()));
+    let result = opened.0.deliver(&delivery("**hi**"), &fresh());
+    assert_eq!(result.as_ref().err().map(|e| e.kind), kind, "{description}");
+    assert!(!format!("{result:?}").contains("CANARY"));
+    assert_eq!(fake.sent.lock().unwrap().len(), calls, "{description}");
+    eventually("the poll", || opened.0.status().state == ChannelState::Connected);
+    if description.contains("parse entities") {
+        let plain = fake.sent.lock().unwrap()[1].clone();
+        assert_eq!((&plain["text"], &plain["parse_mode"]), (&json!("**hi**"), &Value::Null));
+    }
+    if description.contains("upgraded") {
+        assert_eq!(fake.sent.lock().unwrap()[1]["chat_id"], -1009);
+    }
+}
+
+#[test]
+fn refusals_of_a_send_are_told_apart() {
+    use ErrorKind::{Denied, Permanent, Throttled, Transient};
+    check_sent(400, "Bad Request: can't parse entities: unmatched tag", json!({}), None, 2);
+    check_sent(400, "Bad Request: group chat was upgraded to a supergroup chat", json!({"migrate_to_chat_id": -1009}), None, 2);
+    check_sent(400, "Bad Request: chat not found", json!({}), Some(Permanent), 1);
+    check_sent(403, "Forbidden: bot was blocked by the user", json!({}), Some(Permanent), 1);
+    check_sent(401, "Unauthorized", json!({}), Some(Denied), 1);
+    check_sent(429, "Too Many Requests", json!({}), Some(Throttled(None)), 1);
+    check_sent(500, "Internal Server Error", json!({}), Some(Transient), 1);
+}
+
+#[test]
+fn what_cannot_be_sent_is_permanent() {
+    let fake = Fake::new();
+    let opened = fake.open(&Arc::new(MemoryInlet::default()));
+    for bad in [
+        delivery(" \n "),
+        Delivery { peer: "ana".into(), ..delivery("hi") },
+        Delivery { conversation_id: Some("-1/x".into()), ..delivery("hi") },
+    ] {
+        assert_eq!(opened.0.deliver(&bad, &fresh()).unwrap_err().kind, ErrorKind::Permanent);
+    }
+    assert!(fake.sent.lock().unwrap().is_empty());
+}
+
+#[test]
+fn a_token_that_is_none_is_never_sent_and_never_shown() {
+    let fake = Scripted::says("");
+    for token in ["", "CANARY", "1:", "12:CANARY/../x", "12:CANARY x", "a:CANARY"] {
+        let config = config::Telegram { token: crate::base::secret::Secret::new(token), api_root: fake.url("") };
+        assert!(!format!("{config:?}").contains("CANARY"));
+        let counters = Arc::new(Counters::new(ChannelState::Connecting, 0));
+        let parts = parts("tg", &Arc::new(MemoryInlet::default()), &Clock::system());
+        let opened = Opened(open(parts, config, &common(), counters));
+        eventually("the state", || opened.0.status().state == ChannelState::Misconfigured);
+        assert!(!opened.0.status().last_error.unwrap().contains("CANARY"));
+    }
+    assert_eq!(fake.seen().len(), 0);
+}
+
+#[test]
+fn a_server_that_says_the_path_back_or_nothing_sensible_shows_no_token() {
+    for text in [format!("<html>/bot{TOKEN}/getMe not found"), format!("{{\"ok\":true,\"x\":\"{TOKEN}\"}}"), "[]".into()] {
+        for status in [200, 404, 500, 302] {
+            let text = text.clone();
+            let fake = Fake::scripted(move |_, _| Some((status, text.clone())));
+            let opened = fake.open(&Arc::new(MemoryInlet::default()));
+            eventually("an error", || opened.0.status().last_error.is_some());
+            let error = opened.0.deliver(&delivery("hi"), &fresh()).unwrap_err();
+            let shown = format!("{error} {error:?} {:?}", opened.0.status());
+            assert!(!shown.contains("CANARY"), "{shown}");
+        }
+    }
+}
+
+#[test]
+fn typing_is_shown_and_resending_follows_the_configuration() {
+    let fake = Fake::new();
+    let hold = config::ChannelCommon { on_unknown: config::OnUnknown::Hold, ..common() };
+    let inlet = Arc::new(MemoryInlet::default());
+    let (resends, holds) = (fake.open(&inlet), fake.open_with(&inlet, &hold));
+    assert_eq!((resends.0.takes_idempotency_key(), holds.0.takes_idempotency_key()), (true, false));
+    resends.0.typing("7", Some("-100/9"));
+    let seen = fake.peer.seen();
+    let typed = seen.iter().find(|s| s.line.contains("sendChatAction")).unwrap().json();
+    assert_eq!(typed, json!({"action": "typing", "chat_id": -100, "message_thread_id": 9}));
+}

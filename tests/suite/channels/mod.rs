@@ -1,0 +1,3 @@
+//! The adapters, each against a fake that speaks its service's protocol, or against a real server.
+
+mod telegram;
