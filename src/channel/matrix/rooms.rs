@@ -95,6 +95,15 @@ impl Rooms {
         self.lock().direct = all.map(|(user, value)| (user.clone(), rooms(value))).collect();
     }
 
+    /// Notes a room that a user has with us.
+    pub fn add_direct(&self, room: &str, user: &str) {
+        let mut held = self.lock();
+        let rooms = held.direct.entry(user.to_string()).or_default();
+        if !rooms.iter().any(|r| r == room) {
+            rooms.push(room.to_string());
+        }
+    }
+
     /// The room that a user has with us, the latest one.
     pub fn direct_with(&self, user: &str) -> Option<String> {
         self.lock().direct.get(user)?.last().cloned()

@@ -35,6 +35,7 @@ impl Shared {
                     // We are no longer in it: a new one, unless half of it was said already.
                     Err(f) if f.code == "M_FORBIDDEN" && progress.done == 0 => {
                         self.keep_direct(&room, None, None)?;
+                        self.rooms.forget(&room);
                         self.deliver_to(&self.invite(&delivery.peer)?, None, delivery, progress)
                     }
                     other => other,
@@ -97,7 +98,12 @@ impl Shared {
         if room.is_empty() {
             return Err(Error::new(ErrorKind::Transient, "the homeserver's answer names no room").into());
         }
-        self.keep_direct(&room, Some(user), None)?;
+        self.rooms.add_direct(&room, user);
+        // It is there: a homeserver that can't note it costs another one after a restart at worst.
+        if let Err(f) = self.keep_direct(&room, Some(user), None) {
+            log::warn!(channel = self.parts.name.as_str(), room = room.as_str(); "a direct room could not be noted: {}", f.error);
+            self.rooms.add_direct(&room, user);
+        }
         Ok(room)
     }
 
