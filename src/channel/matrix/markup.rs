@@ -143,7 +143,9 @@ fn numbered(line: &str) -> Option<(u32, &str)> {
 
 fn fence(opening: &str, code: &[&str], out: &mut String) {
     let language = opening.trim_start().trim_start_matches('`').trim();
-    let is_name = !language.is_empty() && language.len() <= 32 && language.bytes().all(|b| b.is_ascii_alphanumeric() || b"+-#_".contains(&b));
+    let is_name = !language.is_empty()
+        && language.len() <= 32
+        && language.bytes().all(|b| b.is_ascii_alphanumeric() || b"+-#_".contains(&b));
     if is_name {
         out.push_str(&format!("<pre><code class=\"language-{language}\">"));
     } else {
@@ -203,8 +205,7 @@ fn block(kind: Line, lines: &[&str], out: &mut String, plain: &mut bool) {
 
 /// Emphasis, code and links within a block; `plain` becomes false where there was any.
 fn inline(text: &str, depth: u32, out: &mut String, plain: &mut bool) {
-    const MARKS: [(&str, &str); 6] =
-        [("**", "strong"), ("__", "strong"), ("~~", "del"), ("`", "code"), ("*", "em"), ("_", "em")];
+    const MARKS: [(&str, &str); 6] = [("**", "strong"), ("__", "strong"), ("~~", "del"), ("`", "code"), ("*", "em"), ("_", "em")];
     let mut at = 0;
     while at < text.len() {
         let rest = &text[at..];
@@ -218,7 +219,10 @@ fn inline(text: &str, depth: u32, out: &mut String, plain: &mut bool) {
             (at, *plain) = (at + length, false);
             continue;
         }
-        let found = MARKS.iter().filter(|_| depth < DEPTH_MAX).find_map(|(mark, tag)| Some((*tag, span(rest, mark, before)?, mark.len())));
+        let found = MARKS
+            .iter()
+            .filter(|_| depth < DEPTH_MAX)
+            .find_map(|(mark, tag)| Some((*tag, span(rest, mark, before)?, mark.len())));
         if let Some((tag, inner, mark)) = found {
             out.push_str(&format!("<{tag}>"));
             if tag == "code" {

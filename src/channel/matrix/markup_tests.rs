@@ -18,10 +18,16 @@ fn a_small_set_of_marks() {
         ("3. c\n4. d", Some("<ol start=\"3\"><li>c</li><li>d</li></ol>")),
         ("> said\n> so", Some("<blockquote>said<br>so</blockquote>")),
         ("---", Some("<hr>")),
-        ("```rust\nlet a = \"<b>\";\n```\nend", Some("<pre><code class=\"language-rust\">let a = &quot;&lt;b&gt;&quot;;\n</code></pre><p>end</p>")),
+        (
+            "```rust\nlet a = \"<b>\";\n```\nend",
+            Some("<pre><code class=\"language-rust\">let a = &quot;&lt;b&gt;&quot;;\n</code></pre><p>end</p>"),
+        ),
         ("```\nopen", Some("<pre><code>open\n</code></pre>")),
         ("```\" onclick=\nx\n```", Some("<pre><code>x\n</code></pre>")),
-        ("[site](https://a.example/?b=1&c=\"2\")", Some("<p><a href=\"https://a.example/?b=1&amp;c=&quot;2&quot;\">site</a></p>")),
+        (
+            "[site](https://a.example/?b=1&c=\"2\")",
+            Some("<p><a href=\"https://a.example/?b=1&amp;c=&quot;2&quot;\">site</a></p>"),
+        ),
         ("[x](javascript:alert(1))", None),
         ("[x](data:text/html,hi)", None),
         ("[x](https://a b)", None),
@@ -32,7 +38,8 @@ fn a_small_set_of_marks() {
 
 #[test]
 fn nothing_of_the_text_becomes_a_tag() {
-    let hostile = "<script>x</script> **<img src=x onerror=y>** [<b>](https://e\"onx=) `</code><i>`\n# <h1>\n- <li>\n> </blockquote>";
+    let hostile =
+        "<script>x</script> **<img src=x onerror=y>** [<b>](https://e\"onx=) `</code><i>`\n# <h1>\n- <li>\n> </blockquote>";
     let html = html(hostile).unwrap();
     for tag in ["<script", "<img", "<b>", "<i>", "\"onx", "<h1><h1>"] {
         assert!(!html.contains(tag), "{tag} in {html}");
@@ -67,7 +74,10 @@ fn a_code_fence_that_is_cut_goes_on_as_one() {
     for part in &parts {
         assert_eq!(part.body.lines().filter(|l| l.starts_with("```")).count() % 2, 0, "{:?}", &part.body[..60]);
     }
-    assert!(parts[1].body.starts_with("```rust\n") && parts[1].html.as_ref().unwrap().starts_with("<pre><code class=\"language-rust\">"));
+    assert!(
+        parts[1].body.starts_with("```rust\n")
+            && parts[1].html.as_ref().unwrap().starts_with("<pre><code class=\"language-rust\">")
+    );
     let lines: usize = parts.iter().map(|p| p.body.lines().filter(|l| l.starts_with("let ")).count()).sum();
     assert_eq!(lines, 4000);
 }

@@ -71,13 +71,7 @@ pub(super) fn open(
 }
 
 impl Matrix {
-    fn open(
-        parts: Parts,
-        config: config::Matrix,
-        common: &config::ChannelCommon,
-        counters: Arc<Counters>,
-        pace: Pace,
-    ) -> Matrix {
+    fn open(parts: Parts, config: config::Matrix, common: &config::ChannelCommon, counters: Arc<Counters>, pace: Pace) -> Matrix {
         let api = Api::new(&parts, config, pace);
         let shared = Arc::new(Shared { api, rooms: Rooms::default(), common: common.clone(), parts: parts.clone(), pace });
         let supervisor = Supervisor::start(parts, counters.clone(), sync::Poll::new(shared.clone()));

@@ -148,7 +148,8 @@ mod tests {
     const ME: &str = "@bot:x";
 
     fn heard(content: Value) -> Option<Heard> {
-        let event = json!({"type": "m.room.message", "event_id": "$1", "sender": "@ana:x", "origin_server_ts": 7, "content": content});
+        let event =
+            json!({"type": "m.room.message", "event_id": "$1", "sender": "@ana:x", "origin_server_ts": 7, "content": content});
         read(&event, ME, "Gate Let")
     }
 

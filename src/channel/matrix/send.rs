@@ -49,13 +49,7 @@ impl Shared {
         })
     }
 
-    fn deliver_to(
-        &self,
-        room: &str,
-        thread: Option<&str>,
-        delivery: &Delivery,
-        progress: &Progress<'_>,
-    ) -> Result<(), Failure> {
+    fn deliver_to(&self, room: &str, thread: Option<&str>, delivery: &Delivery, progress: &Progress<'_>) -> Result<(), Failure> {
         if !room.starts_with('!') {
             let error = Error::new(ErrorKind::Permanent, "the conversation is no Matrix room");
             return Err(error.hint("a room's id begins with !").into());

@@ -337,7 +337,8 @@ mod tests {
 
     #[test]
     fn what_was_said_before_we_were_asked_in_is_history() {
-        let own = |membership: &str| json!({"type": "m.room.member", "state_key": "@bot:x", "content": {"membership": membership}});
+        let own =
+            |membership: &str| json!({"type": "m.room.member", "state_key": "@bot:x", "content": {"membership": membership}});
         let renamed = |before: &str| {
             let mut event = own("join");
             event["unsigned"] = json!({"prev_content": {"membership": before}});

@@ -49,7 +49,9 @@ fn homeserver(act: impl Fn(&str, &str, usize) -> Option<Does> + Send + Sync + 's
             *count - 1
         };
         match act(&method, &path, before).unwrap_or_else(|| usual(&method, &path)) {
-            Does::Says(status, value) => stream.write_all(answer(status, "application/json", &value.to_string()).as_bytes()).is_ok(),
+            Does::Says(status, value) => {
+                stream.write_all(answer(status, "application/json", &value.to_string()).as_bytes()).is_ok()
+            }
             Does::Raw(text) => {
                 let _ = stream.write_all(text.as_bytes());
                 false
@@ -245,7 +247,9 @@ fn what_can_not_be_taken_now_is_taken_again_and_in_order() {
 #[test]
 fn a_batch_that_was_cut_off_comes_again() {
     let inlet = answering(|_| Err(NotNow("draining".into())));
-    let peer = homeserver(|_, path, _| path.starts_with("/sync").then(|| Does::Says("200 OK", batch("s1", json!([message("$1", "one")])))));
+    let peer = homeserver(|_, path, _| {
+        path.starts_with("/sync").then(|| Does::Says("200 OK", batch("s1", json!([message("$1", "one")]))))
+    });
     let running = start_with(peer, inlet, true, common());
     running.until("a try", |r| !r.inlet.texts().is_empty());
     running.matrix.reconnect();
@@ -446,7 +450,8 @@ fn groups_know_who_is_meant() {
     let running = start(peer);
     running.until("all", |r| r.inlet.texts().len() == 5);
     let offered = running.inlet.offered.lock().unwrap();
-    let mentioned: Vec<_> = offered.iter().map(|i| matches!(&i.place, Place::Group { id, mentioned: true } if id == ROOM)).collect();
+    let mentioned: Vec<_> =
+        offered.iter().map(|i| matches!(&i.place, Place::Group { id, mentioned: true } if id == ROOM)).collect();
     assert_eq!(mentioned, [false, true, true, false, true]);
     assert_eq!(offered[4].conversation.as_deref(), Some("!r:x/$root"));
     assert_eq!(offered[1].metadata, Some(json!({"matrix": {"eventId": "$2"}})));

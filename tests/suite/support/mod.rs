@@ -5,6 +5,7 @@ pub mod http;
 pub mod model;
 pub mod server;
 pub mod sink;
+pub mod synapse;
 pub mod truth;
 pub mod wire;
 pub mod ws;
