@@ -47,6 +47,8 @@ pub struct Wire {
     /// The taker's way in, the client id, and the filter that the session was subscribed to; made at the first connection.
     pub work: Option<Work>,
     pub epoch: u64,
+    /// Whether the last connection was accepted.
+    pub is_greeted: bool,
 }
 
 /// See [`Wire::work`].
@@ -72,13 +74,14 @@ impl From<Error> for End {
 impl Connection for Wire {
     fn run(&mut self, line: &Line) -> Result<()> {
         self.begin(line)?;
+        self.is_greeted = false;
         let mut outcome = self.attempt(line);
         if let (Err(End::Version(_)), Version::V5) = (&outcome, self.version) {
             self.version = Version::V4;
             outcome = self.attempt(line);
-            if outcome.is_err() && !matches!(outcome, Err(End::Failed(_))) {
-                self.version = Version::V5; // it was not the version
-            }
+        }
+        if !self.is_greeted {
+            self.version = Version::V5; // it was not the version, or the broker is another one now
         }
         outcome.map_err(|end| match end {
             End::Version(e) | End::Failed(e) => e,
@@ -115,7 +118,7 @@ impl Wire {
             return Err(Error::new(ErrorKind::Permanent, text).hint("let subscribe and publish differ"))?;
         }
         let stream = Stream::connect(&self.config, &line.parts.threads, &self.resolving)?;
-        self.epoch += 1;
+        (self.epoch, self.is_greeted) = (self.epoch + 1, false);
         let Some(work) = &mut self.work else { return Ok(()) };
         let hello = Hello {
             version: self.version,
@@ -141,6 +144,7 @@ impl Wire {
         };
         self.mailbox.hush();
         let outcome = run.run();
+        self.is_greeted = run.protocol.is_greeted();
         let is_lost = run.work.jobs.send_timeout(Job::Settle { serial: 0 }, Duration::ZERO);
         self.mailbox.close();
         if let Err(crossbeam_channel::SendTimeoutError::Disconnected(_)) = is_lost {

@@ -21,6 +21,12 @@ mod refusal;
 mod stream;
 mod taker;
 #[cfg(test)]
+mod broker;
+#[cfg(test)]
+mod codec_tests;
+#[cfg(test)]
+mod protocol_tests;
+#[cfg(test)]
 mod tests;
 
 use std::sync::Arc;
@@ -74,6 +80,7 @@ pub(super) fn open(
         version: codec::Version::V5,
         work: None,
         epoch: 0,
+        is_greeted: false,
     };
     let supervisor = Supervisor::start(parts.clone(), counters.clone(), wire);
     let resends = common.on_unknown == config::OnUnknown::Resend;
