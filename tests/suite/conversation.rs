@@ -125,8 +125,10 @@ fn pairings_are_the_operators() {
     decide(USER, json!({"decision": "approve"})).expect_error(403, "forbidden");
     gateway.call("GET", "/api/pairings").token(USER).send().expect_error(403, "forbidden");
     gateway.call("GET", "/api/pairings").send().expect_error(401, "unauthorized");
-    let trail = gateway.call("GET", "/api/audit").token(ADMIN).send().expect(200).json();
-    assert!(trail.to_string().contains("pairing.refused"), "a wrong code leaves a trace: {trail}");
+    eventually("a trace of the wrong code", 10, || {
+        let trail = gateway.call("GET", "/api/audit").token(ADMIN).send().expect(200).json();
+        trail.to_string().contains("pairing.refused").then_some(())
+    });
 }
 
 #[test]
