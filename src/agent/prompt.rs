@@ -171,6 +171,7 @@ pub(crate) mod tests {
             failures: 0,
             steps: Vec::new(),
             approvals: Vec::new(),
+            more: Vec::new(),
         }
     }
 

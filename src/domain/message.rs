@@ -33,6 +33,9 @@ pub struct NewInbound {
     pub standing: Standing,
     /// Whether it is handled at once, beside its session's turns (`/stop`, `/approve`, `/deny`).
     pub urgent: bool,
+    /// Whether it may be answered in one turn with what its author writes before and behind it (`queue: "collect"`): its turn then
+    /// begins once the author was silent for 2 s. Commands never are.
+    pub collect: bool,
     /// The service's cursor behind it, committed with it: the channel's name is its key.
     pub cursor: Option<String>,
 }

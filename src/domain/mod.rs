@@ -19,7 +19,7 @@ pub use message::{Accepted, InboundMessage, MessageState, NewInbound, TimelineEn
 pub use pairing::{PAIRING_MS, PAIRING_TRIES, PAIRINGS_MAX, Pairing};
 pub use principal::{Principal, Role, Standing};
 pub use request::{Asked, Spoken};
-pub use session::{Claim, Entry, FinishedTurn, Said, SessionInfo, Step, StepKind};
+pub use session::{Claim, Collected, Entry, FinishedTurn, Said, SessionInfo, Step, StepKind};
 pub use tool::{Approval, ApprovalState, CallResult, Decision, LearnedRule, ToolCall};
 
 /// The name of the built-in channel that the WebSocket chat is.

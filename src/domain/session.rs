@@ -116,6 +116,22 @@ pub struct Claim {
     pub steps: Vec<Step>,
     /// The approvals that this turn asked for, oldest first.
     pub approvals: Vec<Approval>,
+    /// What its author wrote behind it and is answered in the same turn, in order (`queue: "collect"`). It ends with the turn; whoever
+    /// waits for one of these waits for this turn's reply.
+    pub more: Vec<Collected>,
+}
+
+/// A message that is answered in the turn of another, of the same author and standing.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Collected {
+    /// The message.
+    pub message_id: String,
+    /// What was written.
+    pub text: String,
+    /// What the sender attached.
+    pub metadata: Option<Value>,
+    /// When it was accepted.
+    pub received_ms: i64,
 }
 
 /// What a step of a turn was.

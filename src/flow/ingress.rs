@@ -110,6 +110,7 @@ impl Flow {
             received_ms: now_ms,
             standing: arrival.standing,
             urgent,
+            collect: false,
             cursor: arrival.cursor,
         };
         let flow = self.clone();

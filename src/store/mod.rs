@@ -146,7 +146,8 @@ pub trait Store: Send + Sync {
     fn seen(&self, user_id: &str) -> Result<Vec<Seen>>;
 
     /// Takes the next message whose session has no turn running, sessions by turns, and counts a start of its turn. Soft.
-    /// `None` where nothing is to be done now.
+    /// Where the message may be collected, those that follow it from the same sender join its turn (`Claim::more`), once that one was
+    /// silent for 2 s: from then on they stand where the message stands, and end with it. `None` where nothing is to be done now.
     fn claim_turn(&self) -> Result<Option<Claim>>;
 
     /// When the next deferred turn is due, if one waits: how long until then.
@@ -247,7 +248,7 @@ pub trait Store: Send + Sync {
     /// Tokens, in and out together, that `day` has seen: of an agent, by one user or by all.
     fn tokens_of(&self, day: i64, agent: &str, user_id: Option<&str>) -> Result<u64>;
 
-    /// Queues a failed message again, at its place; one that was urgent is so no more. Durable. `Conflict` where it isn't failed.
+    /// Queues a failed message again, at its place, with what was in the same turn; one that was urgent is so no more. Durable. `Conflict` where it isn't failed.
     fn retry_message(&self, message_id: &str) -> Result<()>;
 
     /// Puts outbound messages to the outbox. `key` makes a repeat harmless: `(caller, idempotency key, digest of the request)`;

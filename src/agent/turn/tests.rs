@@ -55,6 +55,7 @@ impl Desk {
             received_ms: self.clock.unix_ms(),
             standing: Standing::User,
             urgent: false,
+            collect: false,
             cursor: None,
         };
         self.store.accept(message, Box::new(move |r| told.send(r).unwrap()));

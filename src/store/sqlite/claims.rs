@@ -13,7 +13,7 @@ use crate::store::sqlite::recover::{self, Look};
 use crate::store::sqlite::settle::{self, let_go, undo};
 use crate::store::sqlite::shared::Shared;
 use crate::store::sqlite::sql::Sql;
-use crate::store::sqlite::turns::{self, Left};
+use crate::store::sqlite::turns::{self, Left, Taken};
 use crate::store::sqlite::{SqliteStore, delivering};
 
 const SOFT: bool = true;
@@ -49,13 +49,19 @@ impl SqliteStore {
         self.refill_turns()?;
         loop {
             let Some((session, ())) = self.shared.turns().pick(self.shared.clock.mono()) else { return Ok(None) };
-            let after = move |shared: &Shared, outcome: &Result<Option<Claim>>| match outcome {
-                Ok(Some(claim)) => shared.turns().hold(&claim.message_id, session),
-                Ok(None) => shared.turns().settle(session, Next::Nothing),
+            let after = move |shared: &Shared, outcome: &Result<Taken>| match outcome {
+                Ok(Taken::Turn(claim)) => shared.turns().hold(&claim.message_id, session),
+                Ok(Taken::Nothing) => shared.turns().settle(session, Next::Nothing),
+                Ok(Taken::Later(pause)) => shared.turns().settle(session, Next::At(shared.clock.mono() + *pause)),
                 Err(_) => shared.turns().settle(session, Next::Now),
             };
-            if let Some(claim) = self.ask(SOFT, move |sql| turns::claim(sql, session), after, unclaim)? {
-                return Ok(Some(claim));
+            let orphaned = |shared: &Arc<Shared>, taken| {
+                if let Taken::Turn(claim) = taken {
+                    unclaim(shared, Some(*claim));
+                }
+            };
+            if let Taken::Turn(claim) = self.ask(SOFT, move |sql| turns::claim(sql, session), after, orphaned)? {
+                return Ok(Some(*claim));
             }
         }
     }

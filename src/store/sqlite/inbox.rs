@@ -9,7 +9,7 @@ use rusqlite::types::Type;
 use crate::domain::{Accepted, InboundMessage, MessageState, NewInbound, Standing, TimelineEntry};
 use crate::store::sqlite::journal::Journal;
 use crate::store::sqlite::sql::{Fault, Ran, Sql, key63, not_found};
-use crate::store::sqlite::{cursors, outbox, sessions, turns};
+use crate::store::sqlite::{collect, cursors, outbox, sessions, turns};
 use crate::store::{Listed, Page, Seen, StoreError};
 
 /// A user's `seen` row is written anew after this time even where only the time changed.
@@ -49,7 +49,7 @@ pub(super) fn accept(sql: &Sql<'_>, m: &NewInbound) -> Ran<(Accepted, i64)> {
     if let Some(hash) = free {
         sql.insert("INSERT OR REPLACE INTO dedup (hash, seq) VALUES (?1, ?2)", (hash, seq))?;
     }
-    turns::put_to_work(sql, session, seq, 0, &Journal::default(), m.urgent)?;
+    turns::put_to_work(sql, (session, seq), 0, &Journal::default(), m.urgent, m.collect)?;
     let seen = (&m.channel, &m.peer, &m.conversation, m.received_ms);
     see(sql, &m.user_id, seen.0, seen.1, seen.2.as_deref(), seen.3)?;
     Ok((Accepted { id: m.id.clone(), session_id, duplicate: false }, session))
@@ -126,7 +126,8 @@ pub(super) fn seen(sql: &Sql<'_>, user_id: &str) -> Ran<Vec<Seen>> {
 }
 
 const COLUMNS: &str = "i.seq, i.id, i.external_id, i.received_ms, i.text, s.id, s.channel, s.user_id, s.conversation, s.agent,
-    COALESCE(w.state, e.state), COALESCE(w.starts, e.starts), e.text, COALESCE(w.journal, e.journal), e.ended_ms, e.took_ms";
+    COALESCE((SELECT h.state FROM bundled b CROSS JOIN work h ON h.session = w.session AND h.seq = b.head WHERE b.seq = w.seq),
+        w.state, e.state), COALESCE(w.starts, e.starts), e.text, COALESCE(w.journal, e.journal), e.ended_ms, e.took_ms";
 const JOINS: &str = "CROSS JOIN sessions s ON s.n = i.session LEFT JOIN work w ON w.session = i.session AND w.seq = i.seq
     LEFT JOIN ended e ON e.seq = i.seq";
 
@@ -210,7 +211,7 @@ pub(super) fn messages(sql: &Sql<'_>, state: Option<MessageState>, page: &Page) 
     let (from, filter) = match state {
         None => ("inbox i", String::new()),
         Some(state @ (MessageState::Queued | MessageState::Running | MessageState::WaitingApproval)) => {
-            ("work t CROSS JOIN inbox i ON i.seq = t.seq", format!("AND t.state = {}", state_number(state)))
+            ("work t CROSS JOIN inbox i ON i.seq = t.seq", format!("AND {} = {}", collect::state_of("t"), state_number(state)))
         }
         Some(MessageState::Answered) => ("ended t CROSS JOIN inbox i ON i.seq = t.seq", "AND t.state = 3".to_string()),
         Some(state @ (MessageState::Failed | MessageState::Cancelled)) => (

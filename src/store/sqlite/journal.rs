@@ -99,6 +99,11 @@ impl Journal {
         self.lines().any(|line| line.kind == StepKind::Parked)
     }
 
+    /// Whether the turn took a step that it goes on from.
+    pub(super) fn has_steps(&self) -> bool {
+        self.lines().any(|line| !line.is_note())
+    }
+
     /// Notes what happened to the turn.
     pub(super) fn note(&mut self, kind: StepKind, at_ms: i64, detail: &str) {
         while self.lines().filter(Line::is_note).count() >= NOTES_KEPT {

@@ -4,12 +4,13 @@
 //! or fails with a sentence for the person who has to act; see `writer` for what a write promises.
 //!
 //! `place` (files, lock) → `schema` (tables) → `recover` (what the last process left) → `writer` + `command` (group commit),
-//! `readers`; `ready`, `dues`, `shared` and `settle` (what is next, in memory); `inbox`, `turns`, `journal`, `approvals`, `sessions`,
+//! `readers`; `ready`, `dues`, `shared` and `settle` (what is next, in memory); `inbox`, `turns`, `collect`, `steering`, `journal`, `approvals`, `sessions`,
 //! `notes` and `words`, `usage`, `outbox`, `delivering`, `cursors`, `pairings`, `jobs`, `audit` (what is done); `claims` and `store` (the boundary).
 
 mod approvals;
 mod audit;
 mod claims;
+mod collect;
 mod command;
 mod cursors;
 mod delivering;
@@ -29,6 +30,7 @@ mod sessions;
 mod settle;
 mod shared;
 mod sql;
+mod steering;
 mod store;
 #[cfg(test)]
 mod tests;

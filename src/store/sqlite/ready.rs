@@ -154,7 +154,11 @@ impl<T: Clone> Ready<T> {
     /// Takes note of what a key has to do that may not be in hand. What is in hand stays so: who has it will settle it.
     pub(super) fn learn(&mut self, key: i64, about: T, next: Next) {
         if next == Next::Nothing {
-            return; // a key without work is found out when it is taken
+            // What made it wait is gone, and must not make wait what comes next. Else it is found out when it is taken.
+            if matches!(self.keys.get(&key), Some((Stand::PutOff(_), _))) {
+                self.keys.remove(&key);
+            }
+            return;
         }
         if !self.place(key, about, next) && next == Next::Now {
             self.wake(key);
@@ -267,6 +271,10 @@ mod tests {
         assert_eq!(picks(&mut ready, S(0)), [1]);
         ready.settle(1, Next::At(S(7)));
         assert_eq!((picks(&mut ready, S(6)), picks(&mut ready, S(7))), (vec![], vec![1]));
+        ready.settle(1, Next::At(S(60)));
+        ready.learn(1, (), Next::Nothing);
+        ready.offer(1, ());
+        assert_eq!(picks(&mut ready, S(8)), [1], "what it waited for is gone");
     }
 
     #[test]

@@ -11,7 +11,7 @@ use crate::domain::{Entry, MessageState, NewInbound, Said, SessionInfo, Summary}
 use crate::store::sqlite::inbox::{bad_cursor, listed, page_of, state_number};
 use crate::store::sqlite::sql::{Ran, Sql, not_found};
 use crate::store::sqlite::turns::{self, Ending};
-use crate::store::sqlite::{approvals, notes, outbox};
+use crate::store::sqlite::{approvals, collect, notes, outbox};
 use crate::store::{Listed, Page};
 
 /// A session's state in the table.
@@ -87,20 +87,27 @@ pub(super) fn set_model(sql: &Sql<'_>, session_id: &str, model: Option<&str>) ->
     sql.exec("UPDATE sessions SET model = ?2 WHERE n = ?1", (n, model)).map(drop)
 }
 
+/// Of a turn, what the user wrote stands together and before the reply; that is its head's, the oldest message.
 fn transcript(sql: &Sql<'_>, session: i64, limit: usize) -> Ran<Vec<Entry>> {
     let limit = limit.min(10_000);
-    let turns = sql.all(
+    // The turns of a session are numbered without a gap, and each has two entries at least.
+    let said = sql.all(
         "SELECT i.id, i.received_ms, i.text, e.ended_ms, e.text, e.turn FROM ended e CROSS JOIN inbox i ON i.seq = e.seq
-         WHERE e.session = ?1 AND e.turn IS NOT NULL ORDER BY e.turn DESC LIMIT ?2",
+         WHERE e.session = ?1 AND e.turn > (SELECT max(turn) FROM ended WHERE session = ?1) - ?2 ORDER BY e.turn, e.seq",
         (session, limit.div_ceil(2) as i64),
         |row| {
-            let id: String = row.get(0)?;
-            let turn = row.get::<_, i64>(5)? as u64;
+            let (id, turn) = (row.get::<_, String>(0)?, row.get::<_, i64>(5)? as u64);
             let entry = |role, text, at_ms| Entry { role, text, at_ms, message_id: Some(id.clone()), turn };
-            Ok([entry(Said::User, row.get(2)?, row.get(1)?), entry(Said::Assistant, row.get(4)?, row.get(3)?)])
+            Ok((entry(Said::User, row.get(2)?, row.get(1)?), entry(Said::Assistant, row.get(4)?, row.get(3)?)))
         },
     )?;
-    let mut entries: Vec<Entry> = turns.into_iter().rev().flatten().collect();
+    let mut entries: Vec<Entry> = Vec::with_capacity(said.len() * 2);
+    for (asked, reply) in said {
+        match entries.last() {
+            Some(last) if last.turn == asked.turn => entries.insert(entries.len() - 1, asked),
+            _ => entries.extend([asked, reply]),
+        }
+    }
     entries.drain(..entries.len().saturating_sub(limit));
     Ok(entries)
 }
@@ -181,12 +188,17 @@ pub(super) fn erase_user(sql: &Sql<'_>, user_id: &str) -> Ran<Erased> {
 pub(super) fn erase(sql: &Sql<'_>, n: i64, targets: &mut Vec<i64>) -> Ran<()> {
     sql.exec("UPDATE sessions SET state = ?2, model = NULL WHERE n = ?1", [n, ERASED])?;
     sql.exec("DELETE FROM summaries WHERE session = ?1", [n])?;
-    for seq in sql.all("SELECT seq FROM work WHERE session = ?1", [n], |row| row.get(0))? {
+    for seq in sql.all(
+        "SELECT w.seq FROM work w WHERE w.session = ?1 AND NOT EXISTS (SELECT 1 FROM bundled b WHERE b.seq = w.seq)",
+        [n],
+        |row| row.get(0),
+    )? {
         turns::end(sql, n, seq, Ending::without(MessageState::Cancelled, "", &[]))?;
     }
     for seq in sql.all("SELECT seq FROM ended WHERE session = ?1", [n], |row| row.get::<_, i64>(0))? {
         sql.exec("UPDATE inbox SET text = '', metadata = NULL WHERE seq = ?1", [seq])?;
         sql.exec("DELETE FROM steps WHERE seq = ?1", [seq])?;
+        collect::forget(sql, seq)?;
         approvals::erase(sql, seq)?;
         targets.extend(outbox::erase(sql, "reply_to = ?1", seq)?);
     }

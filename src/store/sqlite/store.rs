@@ -19,7 +19,7 @@ use crate::store::sqlite::shared::Shared;
 use crate::store::sqlite::sql::Sql;
 use crate::store::sqlite::turns::{self, Back, Finished, Left};
 use crate::store::sqlite::{
-    SqliteStore, approvals, audit, cursors, delivering, inbox, jobs, notes, outbox, pairings, sessions, usage,
+    SqliteStore, approvals, audit, cursors, delivering, inbox, jobs, notes, outbox, pairings, sessions, steering, usage,
 };
 use crate::store::{AuditEntry, Depths, Done, Listed, Page, Recovery, Result, Seen, Store, StoreError};
 
@@ -97,7 +97,7 @@ impl Store for SqliteStore {
                 settle::learn(shared, *left);
             }
         };
-        let work = move |sql: &Sql<'_>| turns::cancel_waiting(sql, &session, id.as_deref(), &reason);
+        let work = move |sql: &Sql<'_>| steering::cancel_waiting(sql, &session, id.as_deref(), &reason);
         self.ask(DURABLE, work, after, |_, _| {}).map(|(ids, _)| ids)
     }
 
@@ -206,7 +206,7 @@ impl Store for SqliteStore {
                 turns.wake(*session); // it stands before what made the session wait
             }
         };
-        self.ask(DURABLE, move |sql| turns::retry(sql, &id), after, |_, _| {}).map(drop)
+        self.ask(DURABLE, move |sql| steering::retry(sql, &id), after, |_, _| {}).map(drop)
     }
 
     fn enqueue(&self, outbound: Vec<NewOutbound>, key: Option<(String, String, String)>, done: Done<Vec<Delivery>>) {

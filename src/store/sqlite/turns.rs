@@ -17,7 +17,7 @@ use crate::store::sqlite::ready::Next;
 use crate::store::sqlite::recover::Look;
 use crate::store::sqlite::sessions::ENDED;
 use crate::store::sqlite::sql::{Ran, Sql, conflict, not_found};
-use crate::store::sqlite::{approvals, sessions, usage};
+use crate::store::sqlite::{approvals, collect, sessions, usage};
 
 /// A message's state in `work`.
 pub(super) const QUEUED: i64 = 0;
@@ -68,13 +68,14 @@ struct Head {
     seq: i64,
     state: i64,
     urgent: bool,
+    collect: bool,
     journal: Journal,
     claim: Claim,
 }
 
 const HEAD: &str =
     "SELECT w.session, w.seq, w.state, w.urgent, w.starts, w.failures, w.journal, i.id, s.id, s.channel, s.user_id,
-        i.peer, s.conversation, s.agent, i.text, i.metadata, i.received_ms, i.standing, s.model
+        i.peer, s.conversation, s.agent, i.text, i.metadata, i.received_ms, i.standing, s.model, w.collect
     FROM work w CROSS JOIN inbox i ON i.seq = w.seq CROSS JOIN sessions s ON s.n = w.session WHERE";
 
 fn read_head(row: &Row<'_>) -> rusqlite::Result<Head> {
@@ -95,17 +96,45 @@ fn read_head(row: &Row<'_>) -> rusqlite::Result<Head> {
         failures: row.get(5)?,
         steps: Vec::new(),
         approvals: Vec::new(),
+        more: Vec::new(),
     };
     let journal = Journal::new(row.get(6)?);
-    Ok(Head { session: row.get(0)?, seq: row.get(1)?, state: row.get(2)?, urgent: row.get(3)?, journal, claim })
+    Ok(Head {
+        session: row.get(0)?,
+        seq: row.get(1)?,
+        state: row.get(2)?,
+        urgent: row.get(3)?,
+        collect: row.get(19)?,
+        journal,
+        claim,
+    })
 }
 
-/// Starts the turn of a session's oldest message; `None` where it has none to be started.
-pub(super) fn claim(sql: &Sql<'_>, session: i64) -> Ran<Option<Claim>> {
+/// What a look at a session's head came to.
+#[derive(Debug)]
+pub(super) enum Taken {
+    /// Its turn was started.
+    Turn(Box<Claim>),
+    /// It has none to be started.
+    Nothing,
+    /// Its sender may still be writing: look again after this time.
+    Later(Duration),
+}
+
+/// Starts the turn of a session's oldest message, with what may join it.
+pub(super) fn claim(sql: &Sql<'_>, session: i64) -> Ran<Taken> {
     let statement = format!("{HEAD} w.session = ?1 AND NOT (w.urgent = 1 AND w.state = 1) ORDER BY w.seq LIMIT 1");
     match sql.one(&statement, [session], read_head)? {
-        Some(head) if head.state == QUEUED => start(sql, head).map(Some),
-        _ => Ok(None),
+        Some(head) if head.state == QUEUED => {
+            if head.collect
+                && !head.journal.has_steps()
+                && let Some(pause) = collect::gather(sql, session, head.seq, &head.claim.message_id)?
+            {
+                return Ok(Taken::Later(pause));
+            }
+            start(sql, head).map(|claim| Taken::Turn(Box::new(claim)))
+        }
+        _ => Ok(Taken::Nothing),
     }
 }
 
@@ -128,6 +157,7 @@ pub(super) fn claim_urgent(sql: &Sql<'_>) -> Ran<Option<Claim>> {
 fn start(sql: &Sql<'_>, head: Head) -> Ran<Claim> {
     let Head { session, seq, urgent, mut journal, mut claim, .. } = head;
     claim.steps = journal.steps(sql)?;
+    claim.more = collect::joined(sql, seq)?;
     if journal.was_parked() {
         claim.approvals = approvals::of_message(sql, seq)?;
     }
@@ -256,6 +286,17 @@ impl<'a> Ending<'a> {
     pub(super) fn without(state: MessageState, reason: &'a str, spent: &'a [Spent]) -> Self {
         Ending { state, text: reason, took: Duration::ZERO, spent, turn: None }
     }
+
+    /// Of a message that joined the turn which ends so: the reply is the head's.
+    pub(super) fn of_joined(self) -> Self {
+        let text = if self.state == MessageState::Answered { "" } else { self.text };
+        Ending { text, spent: &[], ..self }
+    }
+
+    /// Whether a person may retry what ends so.
+    pub(super) fn is_failure(self) -> bool {
+        self.state == MessageState::Failed
+    }
 }
 
 /// Ends a turn with its answer.
@@ -292,41 +333,12 @@ pub(super) fn cancel(sql: &Sql<'_>, message_id: &str, reason: &str, spent: &[Spe
     left(sql, session)
 }
 
-/// Cancels what of a session stands before a message and does not run; urgent ones that are queued go on. Gives their ids.
-pub(super) fn cancel_waiting(
-    sql: &Sql<'_>,
-    session_id: &str,
-    message_id: Option<&str>,
-    reason: &str,
-) -> Ran<(Vec<String>, Left)> {
-    let Some(session) = sql.one("SELECT n FROM sessions WHERE id = ?1", [session_id], |row| row.get(0))? else {
-        return not_found();
-    };
-    let before = match message_id {
-        None => Some(i64::MAX),
-        Some(id) => sql.one("SELECT seq FROM inbox WHERE id = ?1", [id], |row| row.get::<_, i64>(0))?,
-    };
-    let Some(before) = before else { return not_found() };
-    let found = sql.all(
-        "SELECT w.seq, i.id FROM work w CROSS JOIN inbox i ON i.seq = w.seq
-         WHERE w.session = ?1 AND w.seq < ?2 AND (w.state = 2 OR (w.state = 0 AND w.urgent = 0)) ORDER BY w.seq",
-        [session, before],
-        |row| Ok((row.get(0)?, row.get(1)?)),
-    )?;
-    let mut ids = Vec::with_capacity(found.len());
-    for (seq, id) in found {
-        end(sql, session, seq, Ending::without(MessageState::Cancelled, reason, &[]))?;
-        ids.push(id);
-    }
-    Ok((ids, left(sql, session)?))
-}
-
 fn leave(sql: &Sql<'_>, session: i64, answered: Answered<'_>, outbound: &[NewOutbound]) -> Ran<Finished> {
     let puts = outbound.iter().map(|o| outbox::put(sql, o, Some(answered))).collect::<Ran<_>>()?;
     Ok(Finished { puts, left: left(sql, session)?, targets: Vec::new() })
 }
 
-/// Moves a message from `work` to `ended`. What it waited for is cancelled.
+/// Moves a message from `work` to `ended`, and what joined its turn with it. What it waited for is cancelled.
 pub(super) fn end(sql: &Sql<'_>, session: i64, seq: i64, ending: Ending<'_>) -> Ran<()> {
     let found =
         sql.one("SELECT state, starts, journal, urgent FROM work WHERE session = ?1 AND seq = ?2", [session, seq], |row| {
@@ -361,34 +373,22 @@ pub(super) fn end(sql: &Sql<'_>, session: i64, seq: i64, ending: Ending<'_>) -> 
         approvals::cancel(sql, seq)?;
     }
     count_move(sql, urgent, Some(was), None);
-    Ok(())
+    collect::end(sql, session, seq, ending)
 }
 
-/// Queues a failed message again, at its place; one that was urgent is so no more. Gives its session.
-pub(super) fn retry(sql: &Sql<'_>, message_id: &str) -> Ran<i64> {
-    let found = sql.one(
-        "SELECT i.seq, i.session, e.state, e.starts, e.journal FROM inbox i LEFT JOIN ended e ON e.seq = i.seq WHERE i.id = ?1",
-        [message_id],
-        |row| Ok((row.get::<_, i64>(0)?, row.get::<_, i64>(1)?, row.get::<_, Option<i64>>(2)?, row.get(3)?, row.get(4)?)),
-    )?;
-    let Some((seq, session, state, starts, journal)) = found else { return not_found() };
-    if state != Some(state_number(MessageState::Failed)) {
-        return conflict("the message has not failed");
-    }
-    let mut journal = Journal::new(Option::unwrap_or_default(journal));
-    journal.note(StepKind::Retried, sql.now_ms(), "queued again by a person");
-    sql.exec("DELETE FROM ended WHERE seq = ?1", [seq])?;
-    let starts: i64 = Option::unwrap_or_default(starts);
-    put_to_work(sql, session, seq, starts, &journal, false)?;
-    Ok(session)
-}
-
-/// Queues a message.
-pub(super) fn put_to_work(sql: &Sql<'_>, session: i64, seq: i64, starts: i64, journal: &Journal, urgent: bool) -> Ran<()> {
+/// Queues a message. `collect`: what follows it may join its turn, or it another's.
+pub(super) fn put_to_work(
+    sql: &Sql<'_>,
+    (session, seq): (i64, i64),
+    starts: i64,
+    journal: &Journal,
+    urgent: bool,
+    collect: bool,
+) -> Ran<()> {
     sql.exec(
-        "INSERT INTO work (session, seq, state, starts, failures, strikes, not_before_ms, journal, urgent)
-         VALUES (?1, ?2, 0, ?3, 0, 0, 0, ?4, ?5)",
-        (session, seq, starts, journal.text(), urgent),
+        "INSERT INTO work (session, seq, state, starts, failures, strikes, not_before_ms, journal, urgent, collect)
+         VALUES (?1, ?2, 0, ?3, 0, 0, 0, ?4, ?5, ?6)",
+        (session, seq, starts, journal.text(), urgent, collect && !urgent),
     )?;
     count_move(sql, urgent, None, Some(QUEUED));
     Ok(())

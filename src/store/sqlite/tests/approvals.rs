@@ -371,7 +371,7 @@ fn more_sessions_that_wait_than_memory_holds_do_not_spin_it_either() {
          INSERT INTO sessions SELECT i, 'ses_' || i, 'u' || i, 'door', '', 'main', 0, 0, NULL FROM n;
          INSERT INTO inbox SELECT n, 'msg_' || n, n, 'p', NULL, 0, NULL, 't', 0 FROM sessions;
          INSERT INTO inbox SELECT n + 5000, 'msg_b' || n, n, 'p', NULL, 0, NULL, 'behind', 0 FROM sessions;
-         INSERT INTO work SELECT session, seq, CASE WHEN seq < 4990 THEN 2 ELSE 0 END, 1, 0, 0, 0, '', 0 FROM inbox;
+         INSERT INTO work SELECT session, seq, CASE WHEN seq < 4990 THEN 2 ELSE 0 END, 1, 0, 0, 0, '', 0, 0 FROM inbox;
          COMMIT;",
     )
     .unwrap();

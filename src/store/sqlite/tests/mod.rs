@@ -4,6 +4,7 @@
 
 mod approvals;
 mod channels;
+mod collect;
 mod delivering;
 mod disk;
 mod inbox;
@@ -112,6 +113,7 @@ pub(super) fn hello(user: &str, text: &str) -> NewInbound {
         received_ms: NOW_MS,
         standing: Default::default(),
         urgent: false,
+        collect: false,
         cursor: None,
     }
 }
