@@ -46,6 +46,7 @@ pub fn build(parts: &Parts<'_>) -> Vec<ChatMessage> {
         push(&mut messages, role, &entry.text);
     }
     push(&mut messages, ChatRole::User, &parts.claim.text);
+    parts.claim.more.iter().for_each(|more| push(&mut messages, ChatRole::User, &more.text));
     messages
 }
 

@@ -110,7 +110,7 @@ impl Flow {
             received_ms: now_ms,
             standing: arrival.standing,
             urgent,
-            collect: false,
+            collect: queue == Queue::Collect && asked.is_none(),
             cursor: arrival.cursor,
         };
         let flow = self.clone();

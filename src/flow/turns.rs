@@ -211,7 +211,7 @@ fn end(flow: &Flow, claim: &Claim, reply: Reply, took: Duration, finish: &Stop) 
                 tokens_out: sum(|s| s.tokens_out),
                 finish: reply.finish,
             };
-            flow.waiters.settle(&claim.message_id, &Waited::Reply(waited));
+            settle(flow, claim, &Waited::Reply(waited));
             flow.metrics.turn(TurnEnd::Answered, took);
             flow.hub.event("turn.answered", json!({"messageId": claim.message_id, "sessionId": claim.session_id}));
             log::info!(message_id = claim.message_id.as_str(), session_id = claim.session_id.as_str(), took_ms = took.as_millis() as u64; "answered");
@@ -219,7 +219,7 @@ fn end(flow: &Flow, claim: &Claim, reply: Reply, took: Duration, finish: &Stop) 
         Some(Err(StoreError::Conflict(why))) => {
             log::info!(message_id = claim.message_id.as_str(); "an answer came too late: {why}");
             let reason = "the message was ended meanwhile".to_string();
-            flow.waiters.settle(&claim.message_id, &Waited::Failed { timed_out: false, reason });
+            settle(flow, claim, &Waited::Failed { timed_out: false, reason });
         }
         Some(Err(e)) => {
             log::warn!(message_id = claim.message_id.as_str(); "the turn was not ended: {e}; the next start runs it again")
@@ -255,7 +255,7 @@ fn withdraw(flow: &Flow, claim: &Claim, why: &str, spent: Vec<Spent>, took: Dura
     match insist(finish, || flow.store.cancel_turn(&claim.message_id, why, spent.clone())) {
         Some(Err(e)) => log::warn!(message_id = claim.message_id.as_str(); "a message was not withdrawn: {e}"),
         Some(Ok(())) => {
-            flow.waiters.settle(&claim.message_id, &Waited::Failed { timed_out: false, reason: why.to_string() });
+            settle(flow, claim, &Waited::Failed { timed_out: false, reason: why.to_string() });
             flow.hub.event("turn.cancelled", json!({"messageId": claim.message_id, "reason": why}));
         }
         None => {}
@@ -276,7 +276,8 @@ fn outbound(flow: &Flow, claim: &Claim, text: &str) -> Vec<NewOutbound> {
         session_id: Some(claim.session_id.clone()),
         in_reply_to: Some(claim.message_id.clone()),
         text: text.to_string(),
-        metadata: claim.metadata.clone(),
+        // Of messages that are answered together the latest says what replies need.
+        metadata: claim.more.last().map_or(&claim.metadata, |more| &more.metadata).clone(),
     };
     handoff.map(reply).into_iter().collect()
 }
@@ -288,6 +289,12 @@ fn failure_notice(flow: &Flow, claim: &Claim) -> Vec<NewOutbound> {
         "I could not answer that: something went wrong here. Your message is kept, and the operator can try it again.";
     let is_read = flow.channels.get().get(&claim.channel).is_some_and(|c| typing::is_chat(c.as_ref()));
     if is_read { outbound(flow, claim, TEXT) } else { Vec::new() }
+}
+
+/// Answers those who wait for a message of that turn.
+fn settle(flow: &Flow, claim: &Claim, how: &Waited) {
+    flow.waiters.settle(&claim.message_id, how);
+    claim.more.iter().for_each(|more| flow.waiters.settle(&more.message_id, how));
 }
 
 /// What was committed to the outbox goes its way.
@@ -335,7 +342,7 @@ fn failed(flow: &Flow, claim: &Claim, failure: Failed, took: Duration, finish: &
         None => {}
     }
     let timed_out = error.kind == ErrorKind::Timeout;
-    flow.waiters.settle(&claim.message_id, &Waited::Failed { timed_out, reason: text.clone() });
+    settle(flow, claim, &Waited::Failed { timed_out, reason: text.clone() });
     if claim.channel == WEBSOCKET_CHANNEL {
         let (status, code) = if timed_out { (504, "upstream_timeout") } else { (502, "upstream_failed") };
         let mut frame = frames::error(status, code, &text);

@@ -214,19 +214,25 @@ fn sql_stays_in_the_store() {
     check("SQL never leaves store/", findings);
 }
 
-/// `docs/weaknesses.md` names the test that holds each weakness: a name there must be a test.
+/// The documents name the tests that hold what they say: a name there must be a test.
 #[test]
 fn the_tests_that_the_documents_name_exist() {
     let code: String = ["src", "tests"].into_iter().flat_map(sources_in).map(|s| s.text).collect();
     let page = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/weaknesses.md")).unwrap();
     let rows = page.lines().filter(|l| l.starts_with("| S")).count();
     assert_eq!(rows, 35, "each of the 35 has its row");
-    let named =
-        page.split('`').skip(1).step_by(2).filter(|n| n.contains('_') && n.bytes().all(|b| b.is_ascii_lowercase() || b == b'_'));
-    let mut count = 0;
-    for name in named {
-        count += 1;
-        assert!(code.contains(&format!("fn {name}()")), "docs/weaknesses.md names {name}, which is no test");
+    let senders = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/senders.md")).unwrap();
+    for (page, least) in [(page, 40), (senders, 12)] {
+        let named = page
+            .split('`')
+            .skip(1)
+            .step_by(2)
+            .filter(|n| n.contains('_') && n.bytes().all(|b| b.is_ascii_lowercase() || b == b'_'));
+        let mut count = 0;
+        for name in named {
+            count += 1;
+            assert!(code.contains(&format!("fn {name}()")), "a page names {name}, which is no test");
+        }
+        assert!(count > least, "the page names its tests: {count}");
     }
-    assert!(count > 40, "the page names its tests: {count}");
 }

@@ -301,7 +301,9 @@ impl Turn<'_> {
         if claim.standing < Standing::User {
             return Vec::new();
         }
-        self.store.search_notes(&claim.user_id, &claim.agent, &claim.text, NOTES).unwrap_or_else(|e| {
+        let more = claim.more.iter().map(|m| m.text.as_str());
+        let said = std::iter::once(claim.text.as_str()).chain(more).collect::<Vec<_>>().join("\n");
+        self.store.search_notes(&claim.user_id, &claim.agent, &said, NOTES).unwrap_or_else(|e| {
             log::warn!(message_id = claim.message_id.as_str(); "notes could not be searched: {e}");
             Vec::new()
         })
