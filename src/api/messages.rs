@@ -10,13 +10,16 @@ use serde_json::{Value, json};
 
 use crate::api::error::ApiError;
 use crate::api::{Api, Call, body};
+use crate::base::ids::new_id;
+use crate::channel::Channel;
 use crate::channel::webhook::Verdict;
-use crate::domain::{Accepted, MessageState, Role, Standing};
+use crate::domain::{Accepted, Delivery, MessageState, Role, Standing};
 use crate::flow::ingress::{Arrival, Refused};
 use crate::flow::outbound::Announcement;
 use crate::flow::waiters::Waited;
 use crate::net::http::{Head, Response};
 use crate::store::{Listed, Page};
+use crate::telemetry::metrics::Intake;
 
 /// The longest that a caller can wait for a reply.
 const WAIT_MAX: Duration = Duration::from_secs(600);
@@ -26,6 +29,7 @@ pub const TEXT_BYTES_MAX: usize = 256 * 1024;
 /// `POST /webhook/:channel`.
 pub fn webhook(api: &Arc<Api>, call: Call) {
     match arrival(api, &call) {
+        Ok((arrival, _)) if is_deliver_only(api, &arrival.channel) => forward(api, call, arrival),
         Ok((arrival, wait)) => take(api, call, arrival, wait),
         Err(e) => call.answer(Err(e)),
     }
@@ -201,18 +205,74 @@ fn take(api: &Arc<Api>, call: Call, arrival: Arrival, wait: Option<Duration>) {
     flow.accept(arrival, park, done);
 }
 
+fn is_deliver_only(api: &Api, channel: &str) -> bool {
+    api.flow.channels.get().webhook(channel).is_some_and(|c| c.is_deliver_only())
+}
+
+/// What came in goes straight to its user, where they were last seen; the same message id is the same delivery. On the errands'
+/// thread, since it reads the store.
+fn forward(api: &Arc<Api>, call: Call, arrival: Arrival) {
+    if api.flow.is_draining() || api.flow.is_overloaded() {
+        return call.answer(Err(ApiError::new(503, "Not now: the gateway is stopping, or out of its memory")));
+    }
+    let flow = api.flow.clone();
+    let (call, own_id) = (Arc::new(Mutex::new(Some(call))), new_id("dlv", flow.clock.unix_ms()));
+    let answer = {
+        let call = call.clone();
+        move |result| {
+            let call = call.lock().unwrap_or_else(PoisonError::into_inner).take();
+            if let Some(call) = call {
+                call.answer(result);
+            }
+        }
+    };
+    let refuse = answer.clone();
+    let caller = format!("webhook:{}", arrival.channel);
+    let work = move || {
+        let what = Announcement {
+            user_id: arrival.user_id.unwrap_or_default(),
+            text: arrival.text,
+            channel: None,
+            key: arrival.external_id.map(|id| (caller, id)),
+        };
+        let (name, metrics, channels) = (arrival.channel, flow.metrics.clone(), flow.channels.get());
+        flow.announce_as(own_id.clone(), what, move |result| {
+            let is_repeat = result.as_ref().is_ok_and(|deliveries| deliveries.first().is_some_and(|d| d.id != own_id));
+            let intake = match (&result, is_repeat) {
+                (Err(_), _) => Intake::Rejected,
+                (Ok(_), true) => Intake::Duplicate,
+                (Ok(_), false) => Intake::Accepted,
+            };
+            metrics.message(&name, intake);
+            if let (Intake::Accepted, Some(channel)) = (intake, channels.webhook(&name)) {
+                channel.note_received();
+            }
+            let status = if is_repeat { "duplicate" } else { "accepted" };
+            answer(result.map_err(ApiError::from).map(|deliveries| announced(&deliveries, Some(status))));
+        });
+    };
+    if api.flow.errand(Box::new(work)).is_err() {
+        refuse(Err(ApiError::new(503, "Too much at once. Nothing was taken; try again")));
+    }
+}
+
+/// What was put to the outbox, as answers have it.
+fn announced(deliveries: &[Delivery], status: Option<&str>) -> Response {
+    let list: Vec<_> = deliveries.iter().map(|d| json!({"id": d.id, "channel": d.channel, "state": d.state})).collect();
+    let mut body = json!({"id": deliveries.first().map(|d| &d.id), "deliveries": list});
+    if let Some(status) = status {
+        body["status"] = json!(status);
+    }
+    Response::json(202, &body)
+}
+
 /// `POST /api/message`.
 pub fn announce(api: &Arc<Api>, call: Call) {
     match announcement(api, &call) {
         Err(e) => call.answer(Err(e)),
         Ok(what) => {
             api.flow.announce(what, move |result| {
-                let answer = result.map_err(ApiError::from).map(|deliveries| {
-                    let list: Vec<_> =
-                        deliveries.iter().map(|d| json!({"id": d.id, "channel": d.channel, "state": d.state})).collect();
-                    Response::json(202, &json!({"id": deliveries.first().map(|d| &d.id), "deliveries": list}))
-                });
-                call.answer(answer);
+                call.answer(result.map_err(ApiError::from).map(|deliveries| announced(&deliveries, None)));
             });
         }
     }

@@ -14,6 +14,7 @@ pub mod memory;
 pub mod messages;
 pub mod openapi;
 pub mod outbox;
+pub mod pairings;
 pub mod routes;
 pub mod sessions;
 pub mod socket;

@@ -150,6 +150,12 @@ fn agents_schemas() -> Value {
         })),
         "Approvals": list("approvals", reference("Approval")),
         "Decision": object(&["decision"], json!({"decision": {"enum": ["allow", "deny", "always"]}})),
+        "Pairing": object(&["code", "channel", "userId", "name", "createdMs", "expiresMs"], json!({
+            "code": text, "channel": text, "userId": text, "name": text, "createdMs": number, "expiresMs": number,
+            "state": {"enum": ["approved", "rejected"]},
+        })),
+        "Pairings": list("pairings", reference("Pairing")),
+        "PairingDecision": object(&["decision"], json!({"decision": {"enum": ["approve", "reject"]}})),
         "Note": object(&["id", "userId", "agent", "text"], json!({
             "id": text, "userId": text, "agent": text, "text": text, "createdMs": number, "updatedMs": number,
         })),
@@ -202,8 +208,9 @@ fn own_schemas() -> Value {
         "WebhookMessage": object(&["message", "userId"], json!({
             "message": {"type": "string", "minLength": 1}, "userId": id, "messageId": id, "conversationId": id, "metadata": any,
         })),
-        "Taken": object(&["id", "sessionId", "status"], json!({
+        "Taken": object(&["id", "status"], json!({
             "id": text, "sessionId": text, "status": {"enum": ["accepted", "duplicate"]}, "reply": text,
+            "deliveries": {"type": "array", "items": any},
         })),
         "Announcement": object(&["userId", "message"], json!({
             "userId": id, "message": {"type": "string", "minLength": 1}, "channel": text, "idempotencyKey": id,

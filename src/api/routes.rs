@@ -4,7 +4,7 @@
 //! whole segments, each percent-decoded once; it cannot fail otherwise than by not matching.
 
 use crate::api::{Api, ApiError};
-use crate::api::{Call, admin, approvals, health, memory, messages, outbox, sessions, tools, usage, v1};
+use crate::api::{Call, admin, approvals, health, memory, messages, outbox, pairings, sessions, tools, usage, v1};
 use crate::domain::Role;
 use crate::net::http::{Lane, Response, percent_decode};
 
@@ -163,6 +163,16 @@ pub static ROUTES: &[Route] = &[
         body: true,
         schemas: ("Decision", "Approval"),
         ..get("/api/approvals/:id", OPERATOR, "Decides a pending approval", "", Handler::Answer(approvals::decide))
+    },
+    Route {
+        query: PAGE,
+        ..get("/api/pairings", OPERATOR, "Unknown senders who wait to be let in", "Pairings", Handler::Answer(pairings::list))
+    },
+    Route {
+        method: "POST",
+        body: true,
+        schemas: ("PairingDecision", "Pairing"),
+        ..get("/api/pairings/:code", OPERATOR, "Lets a sender in, or not", "", Handler::Answer(pairings::decide))
     },
     Route {
         query: &["limit", "cursor", "userId", "agent"],

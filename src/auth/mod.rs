@@ -142,6 +142,12 @@ impl Authenticator {
         table.entries.iter().filter(|(_, p)| p.id == id).map(|(_, p)| p.role).max()
     }
 
+    /// The highest role that a credential of the configuration gives a principal of that id. Unlike [`Self::role_of`] it knows nobody in mode
+    /// `none`: that everybody at this machine is admin says nothing of those who write from elsewhere.
+    pub fn named_role_of(&self, id: &str) -> Option<Role> {
+        self.table.get().entries.iter().filter(|(_, p)| p.id == id).map(|(_, p)| p.role).max()
+    }
+
     /// Forgets windows that are over.
     pub fn sweep(&self) {
         self.failures.sweep(self.clock.mono());
@@ -213,6 +219,7 @@ mod tests {
         assert_eq!(authenticator.recognise(Some("panel-token-0123456789")).unwrap().id, "panel");
         authenticator.replace(&Auth { mode: AuthMode::None, token: None, tokens: vec![] });
         assert_eq!(authenticator.recognise(None).unwrap().role, Role::Admin);
+        assert_eq!((authenticator.role_of("ana"), authenticator.named_role_of("ana")), (Some(Role::Admin), None));
     }
 
     #[test]
@@ -226,6 +233,7 @@ mod tests {
         assert!(!authenticator.still_good(&panel), "a lesser role means a new login");
         assert_eq!((authenticator.role_of("panel"), authenticator.role_of("admin")), (Some(Role::User), Some(Role::Admin)));
         assert_eq!(authenticator.role_of("ana"), None);
+        assert_eq!((authenticator.named_role_of("panel"), authenticator.named_role_of("ana")), (Some(Role::User), None));
         authenticator.replace(&Auth { tokens: vec![], ..auth() });
         assert!(!authenticator.still_good(&panel));
         assert!(!authenticator.still_good(&admin("admin")), "nobody came in without a credential");

@@ -59,6 +59,25 @@ pub fn new_token() -> Result<String> {
     Ok(base64::engine::general_purpose::URL_SAFE_NO_PAD.encode(random))
 }
 
+/// Letters and digits of a code: without those that an eye or an ear takes for one another (0 O, 1 I L, 2 Z, 5 S, 8 B, U V).
+const CODE_ALPHABET: &[u8; 24] = b"34679ACDEFGHJKMNPQRTVWXY";
+
+/// A new code that people read out to each other: 8 characters, about 36 bits. Guessing has to be bounded by who takes it.
+///
+/// # Errors
+/// Where the system has no randomness.
+pub fn new_code() -> Result<String> {
+    let mut code = String::with_capacity(8);
+    while code.len() < 8 {
+        let mut random = [0u8; 16];
+        fill(&mut random)?;
+        // 240 is a multiple of 24: no letter is likelier than another.
+        let fit = random.iter().filter(|b| **b < 240).map(|b| char::from(CODE_ALPHABET[usize::from(*b) % 24]));
+        code.extend(fit.take(8 - code.len()));
+    }
+    Ok(code)
+}
+
 /// Refuses where the system has no randomness; called once, at start.
 ///
 /// # Errors
@@ -91,5 +110,14 @@ mod tests {
         unique.dedup();
         assert_eq!(unique.len(), 1000);
         assert!(ids[0] < ids[999] && ids[0].len() == 28, "{}", ids[0]);
+    }
+
+    #[test]
+    fn codes_are_readable_and_do_not_repeat() {
+        let codes: std::collections::HashSet<_> = (0..2000).map(|_| new_code().unwrap()).collect();
+        assert!(codes.len() >= 1999, "{}", codes.len());
+        assert!(codes.iter().all(|c| c.len() == 8 && c.bytes().all(|b| CODE_ALPHABET.contains(&b))));
+        let seen: std::collections::BTreeSet<_> = codes.iter().flat_map(|c| c.bytes()).collect();
+        assert_eq!(seen.len(), CODE_ALPHABET.len(), "every character comes");
     }
 }

@@ -84,6 +84,11 @@ impl Webhook {
         self.enabled
     }
 
+    /// Whether what comes in goes straight to its user, without an agent.
+    pub fn is_deliver_only(&self) -> bool {
+        self.config.deliver_only
+    }
+
     /// What a request's credential is worth. `header` gives the first header of a lower-case name; `body` is the body as it
     /// came. Always looks at everything that is there, so that a refusal takes no shorter way for a guess that is nearer.
     pub fn verify<'a>(&self, header: impl Fn(&str) -> Option<&'a str>, body: &[u8]) -> Verdict {

@@ -8,9 +8,11 @@ mod approvals;
 mod chat;
 mod check;
 mod exec;
+mod lists;
 mod memory;
 mod options;
 mod output;
+mod pairings;
 mod remote;
 mod send;
 mod serve;
@@ -62,6 +64,11 @@ commands:
   agents [tools]        the agents and how they are, or the tools that they have
   approvals             what waits for a decision
   approvals allow ID    let a tool call run; deny ID: don't; always ID: let it run, and every one exactly like it
+  pairings              unknown senders who wait; approve CODE lets one in, reject CODE doesn't
+  channels              the channels and how they are; reconnect NAME
+  messages              messages that came in; list STATE, show ID, retry ID
+  sessions              conversations; show USER, erase USER
+  outbox                what is to be sent, was, or could not be; list STATE, retry ID, drop ID
   memory list USER      what agents keep about a user; add USER TEXT, edit ID TEXT, forget ID
   version               the version
 
@@ -134,6 +141,11 @@ fn run(options: &Options) -> Result<(), Failure> {
         "send" => send::run(options),
         "agents" => agents::run(options),
         "approvals" => approvals::run(options),
+        "pairings" => pairings::run(options),
+        "channels" => lists::channels(options),
+        "messages" => lists::messages(options),
+        "sessions" => lists::sessions(options),
+        "outbox" => lists::outbox(options),
         "memory" => memory::run(options),
         "version" => {
             output::text(&if options.json {

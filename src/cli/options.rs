@@ -70,7 +70,7 @@ pub fn parse(words: impl IntoIterator<Item = OsString>) -> Result<Parsed, String
     }
     options.command = command.unwrap_or_else(|| "serve".to_string());
     let takes = match options.command.as_str() {
-        "send" | "approvals" => 2,
+        "send" | "approvals" | "pairings" | "channels" | "messages" | "sessions" | "outbox" => 2,
         "memory" => 3,
         "agents" => 1,
         _ => 0,

@@ -42,6 +42,8 @@ pub struct Gateway {
     pub auth: Auth,
     /// `rateLimit`; `None` where it is switched off.
     pub rate_limit: Option<RateLimit>,
+    /// `notify`: userIds.
+    pub notify: Vec<String>,
     /// `heartbeat.interval`.
     pub heartbeat: Duration,
     /// `retry`.

@@ -5,10 +5,10 @@
 //! costs a turn that nobody waits for. Nothing here fails.
 
 use std::collections::{HashMap, VecDeque};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::base::cancel::{Cancel, Why};
-use crate::domain::{Claim, WEBSOCKET_CHANNEL};
+use crate::domain::{Accepted, Claim, WEBSOCKET_CHANNEL};
 use crate::flow::Flow;
 use crate::flow::waiters::Waited;
 use crate::store::Page;
@@ -77,18 +77,21 @@ impl Running {
 
     /// Cuts short what `which` says of message, session, user and channel; how many turns.
     fn cut(&self, reason: &str, which: impl Fn(&str, &str, &str, &str) -> bool) -> usize {
-        let cancels: Vec<Cancel> = {
-            let mut inner = self.lock();
-            let fits = inner.running.iter_mut().filter(|(id, e)| which(id, &e.session_id, &e.user_id, &e.channel));
-            fits.filter(|(_, e)| !e.cancel.is_set())
-                .map(|(_, e)| {
-                    e.reason = reason.to_string();
-                    e.cancel.clone()
-                })
-                .collect()
-        };
+        let cancels = self.mark(reason, which);
         cancels.iter().for_each(|c| c.set(Why::Asked)); // outside of the lock: hooks run
         cancels.len()
+    }
+
+    /// The cancellations of what `which` says, with the reason noted: they are to be set.
+    fn mark(&self, reason: &str, which: impl Fn(&str, &str, &str, &str) -> bool) -> Vec<Cancel> {
+        let mut inner = self.lock();
+        let fits = inner.running.iter_mut().filter(|(id, e)| which(id, &e.session_id, &e.user_id, &e.channel));
+        fits.filter(|(_, e)| !e.cancel.is_set())
+            .map(|(_, e)| {
+                e.reason = reason.to_string();
+                e.cancel.clone()
+            })
+            .collect()
     }
 
     fn doom(&self, message_id: &str, reason: &str) {
@@ -132,6 +135,24 @@ impl Flow {
         let waiting = self.withdraw(session_id, Some(message_id), why);
         let running = self.running.cut(why, |id, session, _, _| session == session_id && id != message_id);
         Stopped { running, waiting }
+    }
+
+    /// A message that was just accepted takes the place of what its session has under way: what runs is cut short, what was
+    /// accepted before it and waits is withdrawn. A session is one user's, so nobody else's messages are touched. Called in the
+    /// order of the commits, on the store's thread: what may block is done by the errands'.
+    pub(super) fn supersede(self: &Arc<Self>, newer: &Accepted) {
+        const WHY: &str = "superseded by a newer message";
+        // What runs is looked up now: later a still newer message may run.
+        let cancels = self.running.mark(WHY, |id, session, _, _| session == newer.session_id && id != newer.id);
+        let (flow, newer, session_id) = (self.clone(), newer.clone(), newer.session_id.as_str());
+        let work = move || {
+            cancels.iter().for_each(|c| c.set(Why::Asked));
+            flow.withdraw(&newer.session_id, Some(&newer.id), WHY);
+            flow.nudge_turns();
+        };
+        if self.errand(Box::new(work)).is_err() {
+            log::warn!(session_id; "a running turn goes on beside a newer message: too much waits");
+        }
     }
 
     /// Stops all that a user has under way in the WebSocket chat; how many messages that were.
@@ -182,6 +203,20 @@ mod tests {
         assert_eq!(cancel.why(), Some(Why::Asked));
         assert_eq!(running.end("msg_1").as_deref(), Some("stopped"));
         assert_eq!(running.end("msg_1"), None);
+    }
+
+    /// What is superseded is marked when the newer message is committed, and only its own session's.
+    #[test]
+    fn what_is_superseded_is_cut_later() {
+        let running = Running::new();
+        let cancel = running.begin(&claim("hi"));
+        assert!(running.mark("x", |_, session, _, _| session == "ses_2").is_empty());
+        let marked = running.mark("superseded", |id, session, _, _| session == "ses_1" && id != "msg_2");
+        assert_eq!((marked.len(), cancel.why()), (1, None));
+        let later = running.begin(&crate::domain::Claim { message_id: "msg_2".into(), ..claim("again") });
+        marked.iter().for_each(|c| c.set(Why::Asked));
+        assert_eq!((cancel.why(), later.why()), (Some(Why::Asked), None));
+        assert_eq!(running.end("msg_1").as_deref(), Some("superseded"));
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! The heartbeat: every `gateway.heartbeat.interval` a look at channels, agents and their providers, memory, the store and the workers' progress.
 //!
-//! Invariant: a look never waits for a channel; a reconnect is asked for, not done here. What it finds is logged once per
+//! Invariant: a look never waits for a channel: its state is read from memory, and each channel's own thread watches its connection, so that
+//! none delays another. What it finds is logged once per
 //! change and shown by `/ready`.
 
 use std::sync::Arc;
@@ -22,10 +23,14 @@ const STUCK: Duration = Duration::from_secs(330);
 pub fn beat(flow: &Arc<Flow>) {
     for (name, channel) in flow.channels.get().all() {
         let status = channel.status();
-        if matches!(status.state, ChannelState::Degraded) {
-            log::warn!(channel = name; "channel {name} is degraded, reconnecting: {}", status.last_error.unwrap_or_default());
-            flow.hub.event("channel.degraded", json!({"channel": name}));
-            channel.reconnect();
+        if !matches!(status.state, ChannelState::Degraded | ChannelState::Misconfigured) {
+            continue;
+        }
+        let why = status.last_error.unwrap_or_default();
+        log::warn!(channel = name; "channel {name} is {}: {why}", if status.state == ChannelState::Degraded { "degraded" } else { "misconfigured" });
+        flow.hub.event("channel.degraded", json!({"channel": name}));
+        if status.kind == "webhook" {
+            channel.reconnect(); // one that holds a connection sees to that itself, with pauses that grow
         }
     }
     for agent in flow.agents.get().statuses() {

@@ -9,6 +9,7 @@ use serde_json::Value;
 
 use crate::agent::commands::command;
 use crate::base::ids::new_id;
+use crate::config::Queue;
 use crate::domain::{Accepted, NewInbound, OPENAI_CHANNEL, Standing};
 use crate::flow::Flow;
 use crate::store::StoreError;
@@ -50,6 +51,16 @@ pub enum Refused {
     Store(StoreError),
 }
 
+impl std::fmt::Display for Refused {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Refused::Unavailable(why) => f.write_str(why),
+            Refused::NoAgent(why) => f.write_str(why),
+            Refused::Store(e) => e.fmt(f),
+        }
+    }
+}
+
 impl Flow {
     /// Takes a message. `parked` is called with its id before anything is written, so that somebody can wait for it; `done`
     /// once, after the commit or with the refusal, on whatever thread that is: it must not block.
@@ -82,7 +93,10 @@ impl Flow {
         parked(&id);
         let channel = arrival.channel.clone();
         // What stops a turn, or decides what it waits for, can't wait behind it.
-        let urgent = channel != OPENAI_CHANNEL && command(&arrival.text).is_some_and(|c| c.is_urgent());
+        let asked = if channel == OPENAI_CHANNEL { None } else { command(&arrival.text) };
+        let urgent = asked.as_ref().is_some_and(|c| c.is_urgent());
+        let queue = settings.channels.get(&channel).map_or(Queue::Followup, |p| p.common.queue);
+        let supersedes = queue == Queue::Interrupt && asked.is_none();
         let message = NewInbound {
             id,
             channel: arrival.channel,
@@ -104,6 +118,9 @@ impl Flow {
             Box::new(move |result| {
                 match &result {
                     Ok(accepted) if !accepted.duplicate => {
+                        if supersedes {
+                            flow.supersede(accepted);
+                        }
                         if urgent {
                             flow.urge();
                         } else {

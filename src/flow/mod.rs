@@ -4,6 +4,7 @@
 //! interval. A panic in a turn or a delivery is one failure of that turn or delivery. Fails by telling: a message that can't
 //! be handled ends as `failed`, one that can't be delivered as a dead letter.
 
+pub mod admission;
 mod approvals;
 pub mod cancel;
 pub mod commands;
@@ -15,12 +16,16 @@ pub mod hub;
 pub mod ingress;
 mod inlet;
 pub mod listeners;
+mod notices;
 pub mod outbound;
+mod pairing;
 pub mod route;
 pub mod timer;
 pub mod turns;
+mod typing;
 pub mod waiters;
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
@@ -40,10 +45,14 @@ use crate::base::stop::Stop;
 use crate::base::threads::{STACK, Threads};
 use crate::channel::registry::Registry;
 use crate::config::{Config, RateLimit};
+use crate::flow::admission::Policy;
 use crate::flow::cancel::Running;
 use crate::flow::hub::Hub;
 use crate::flow::listeners::Listeners;
+use crate::flow::notices::Notices;
+use crate::flow::pairing::{Places, Tells};
 use crate::flow::route::Routes;
+use crate::flow::typing::Typing;
 use crate::flow::waiters::Waiters;
 use crate::net::client::Client;
 use crate::store::Store;
@@ -70,6 +79,10 @@ pub struct Settings {
     pub heartbeat: Duration,
     /// `gateway.limits.maxMemory`.
     pub max_memory: u64,
+    /// Who may speak on each configured channel, and what happens in its conversations.
+    pub channels: BTreeMap<String, Policy>,
+    /// `gateway.notify`.
+    pub notify: Vec<String>,
 }
 
 impl Settings {
@@ -81,6 +94,8 @@ impl Settings {
             retry: config.gateway.retry,
             heartbeat: config.gateway.heartbeat,
             max_memory: config.gateway.limits.max_memory,
+            channels: config.channels.iter().map(|(name, channel)| (name.clone(), Policy::new(channel))).collect(),
+            notify: config.gateway.notify.clone(),
         }
     }
 }
@@ -120,6 +135,14 @@ pub struct Flow {
     /// Who listens to a reply while it is spoken.
     pub listeners: Listeners,
     rate: Limiter,
+    /// Senders who were told lately why nothing of theirs is taken.
+    tells: Tells,
+    /// Where those who wait to be let in wrote from.
+    places: Places,
+    /// Channels that are down.
+    notices: Notices,
+    /// Turns whose users see that an answer is being made.
+    typing: Typing,
     turn_nudge: (Sender<()>, Receiver<()>),
     delivery_nudge: (Sender<()>, Receiver<()>),
     timer_nudge: (Sender<()>, Receiver<()>),
@@ -187,6 +210,10 @@ impl Flow {
             waiters: Waiters::new(),
             listeners: Listeners::new(),
             rate: Limiter::new(),
+            tells: Tells::default(),
+            places: Places::default(),
+            notices: Notices::default(),
+            typing: Typing::default(),
             turn_nudge: crossbeam_channel::bounded(workers.turns),
             delivery_nudge: crossbeam_channel::bounded(workers.deliveries),
             timer_nudge: crossbeam_channel::bounded(1),
@@ -328,3 +355,6 @@ fn run_errands(errands: &Receiver<Errand>, stop: &Stop) {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -29,6 +29,16 @@ impl Flow {
     /// Puts an announcement to the outbox and sends it off. Reads the store first: not for the door's thread. `done` runs after
     /// the commit.
     pub fn announce(self: &Arc<Self>, what: Announcement, done: impl FnOnce(Result<Vec<Delivery>>) + Send + 'static) {
+        self.announce_as(new_id("dlv", self.clock.unix_ms()), what, done);
+    }
+
+    /// The same with the delivery's id chosen by the caller, who then knows a repeat by another one's id.
+    pub fn announce_as(
+        self: &Arc<Self>,
+        id: String,
+        what: Announcement,
+        done: impl FnOnce(Result<Vec<Delivery>>) + Send + 'static,
+    ) {
         let place = match self.place_of(&what.user_id, what.channel.as_deref()) {
             Ok(place) => place,
             Err(e) => return done(Err(e)),
@@ -40,7 +50,7 @@ impl Flow {
         let digest = Sha256::digest(format!("{}\0{}\0{}", what.user_id, what.channel.as_deref().unwrap_or(""), what.text));
         let key = what.key.map(|(caller, key)| (caller, key, digest.iter().map(|b| format!("{b:02x}")).collect()));
         let message = NewOutbound {
-            id: new_id("dlv", self.clock.unix_ms()),
+            id,
             channel: place.channel,
             handoff,
             user_id: what.user_id,

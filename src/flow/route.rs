@@ -27,7 +27,13 @@ impl Routes {
 
     /// The canonical id of a channel's user.
     pub fn user(&self, channel: &str, peer: &str) -> String {
-        self.people.get(&(channel.to_string(), peer.to_string())).cloned().unwrap_or_else(|| peer.to_string())
+        self.linked(channel, peer).unwrap_or(peer).to_string()
+    }
+
+    /// The user whom `users` names as that id's, if it names one: what rights go by, since an id that merely reads like a user's
+    /// is nobody's.
+    pub fn linked(&self, channel: &str, peer: &str) -> Option<&str> {
+        self.people.get(&(channel.to_string(), peer.to_string())).map(String::as_str)
     }
 
     /// The agent for a user's message on a channel: the first binding that fits.
@@ -55,5 +61,9 @@ mod tests {
             assert_eq!(routes.agent(channel, user), Some(agent), "{channel} {peer}");
         }
         assert_eq!(Routes::default().agent("door", "ana"), None);
+        assert_eq!(
+            (routes.linked("door", "123"), routes.linked("door", "ana"), routes.linked("x", "123")),
+            (Some("ana"), None, None)
+        );
     }
 }

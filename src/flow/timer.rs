@@ -30,6 +30,7 @@ pub fn run(flow: &Arc<Flow>, stop: &Stop) {
             flow.expire_questions();
         }
         let listening = flow.listeners.tick(now);
+        let (typing, notice) = (flow.tick_typing(now), flow.tell_of_channels(now));
         let (due, repeat) = flow.hub.due_repeats(now);
         due.iter().for_each(|r| send_again(flow, r));
         if now >= beat {
@@ -38,6 +39,7 @@ pub fn run(flow: &Arc<Flow>, stop: &Stop) {
         }
         if now >= sweep {
             flow.rate.sweep(now);
+            flow.tells.sweep(now);
             flow.auth.sweep();
             sweep = now + SWEEP;
         }
@@ -52,7 +54,7 @@ pub fn run(flow: &Arc<Flow>, stop: &Stop) {
         beat = beat.min(now + flow.settings.get().heartbeat); // a reload may have shortened it
         // One that could not be expired is tried again at the heartbeat.
         let question = question.filter(|due| !due.is_zero()).map(|due| now + due);
-        let next = [Some(beat), Some(sweep), Some(prune), waiting, repeat, listening, question]
+        let next = [Some(beat), Some(sweep), Some(prune), waiting, repeat, listening, typing, notice, question]
             .into_iter()
             .flatten()
             .min()

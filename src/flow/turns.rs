@@ -24,7 +24,7 @@ use crate::domain::{
 };
 use crate::flow::listeners::Heard;
 use crate::flow::waiters::{Reply as WaitedReply, Waited};
-use crate::flow::{Flow, POLL, STORE_PAUSE, commands, frames, idle};
+use crate::flow::{Flow, POLL, STORE_PAUSE, commands, frames, idle, typing};
 use crate::store::{AuditEntry, StoreError};
 use crate::telemetry::metrics::TurnEnd;
 
@@ -54,10 +54,14 @@ pub fn work(flow: &Arc<Flow>, index: usize, finish: &Stop) {
     }
 }
 
-fn run(flow: &Arc<Flow>, claim: Claim, finish: &Stop) {
+/// Answers one message, whatever comes of it.
+pub(super) fn run(flow: &Arc<Flow>, claim: Claim, finish: &Stop) {
     crash::point("turn.claimed");
     let started = flow.clock.mono();
     let cancel = flow.running.begin(&claim);
+    if command(&claim.text).is_none() {
+        flow.show_typing(&claim);
+    }
     flow.hub.event("turn.started", json!({"messageId": claim.message_id, "sessionId": claim.session_id, "agent": claim.agent}));
     let by_websocket = claim.channel == WEBSOCKET_CHANNEL;
     let mut on_delta = |text: &str| {
@@ -73,6 +77,7 @@ fn run(flow: &Arc<Flow>, claim: Claim, finish: &Stop) {
     });
     let took = flow.clock.mono().saturating_sub(started);
     let withdrawn = flow.running.end(&claim.message_id);
+    flow.hide_typing(&claim.message_id);
     match outcome {
         Ok(Ended::Reply(reply)) => end(flow, &claim, reply, took, finish),
         Ok(Ended::Parked(approvals, step)) => park(flow, &claim, &approvals, &step, took, finish),
@@ -276,6 +281,15 @@ fn outbound(flow: &Flow, claim: &Claim, text: &str) -> Vec<NewOutbound> {
     handoff.map(reply).into_iter().collect()
 }
 
+/// What the author of a message that failed is told, where people read what the gateway sends. Nothing of the reason: it is for
+/// operators, and there may be strangers.
+fn failure_notice(flow: &Flow, claim: &Claim) -> Vec<NewOutbound> {
+    const TEXT: &str =
+        "I could not answer that: something went wrong here. Your message is kept, and the operator can try it again.";
+    let is_read = flow.channels.get().get(&claim.channel).is_some_and(|c| typing::is_chat(c.as_ref()));
+    if is_read { outbound(flow, claim, TEXT) } else { Vec::new() }
+}
+
 /// What was committed to the outbox goes its way.
 pub(super) fn send_off(flow: &Flow, deliveries: &[Delivery]) {
     for delivery in deliveries {
@@ -314,9 +328,11 @@ fn failed(flow: &Flow, claim: &Claim, failure: Failed, took: Duration, finish: &
     }
     log::error!(message_id = claim.message_id.as_str(), session_id = claim.session_id.as_str(); "a message is set aside as failed: {text}");
     flow.metrics.turn(TurnEnd::Failed, took);
-    if let Some(Err(e)) = insist(finish, || flow.store.fail_turn(&claim.message_id, &text, Vec::new(), spent.clone())) {
-        log::warn!(message_id = claim.message_id.as_str(); "a failed message was not set aside: {e}");
-        return;
+    let notice = failure_notice(flow, claim);
+    match insist(finish, || flow.store.fail_turn(&claim.message_id, &text, notice.clone(), spent.clone())) {
+        Some(Ok(deliveries)) => send_off(flow, &deliveries),
+        Some(Err(e)) => return log::warn!(message_id = claim.message_id.as_str(); "a failed message was not set aside: {e}"),
+        None => {}
     }
     let timed_out = error.kind == ErrorKind::Timeout;
     flow.waiters.settle(&claim.message_id, &Waited::Failed { timed_out, reason: text.clone() });

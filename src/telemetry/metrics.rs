@@ -24,8 +24,10 @@ pub enum Intake {
     Accepted,
     /// It was there already.
     Duplicate,
-    /// It was refused: by a limit, a policy, or a store that can't write.
+    /// It was refused: by a limit, or a store that can't write.
     Rejected,
+    /// It was not for the gateway, or from somebody who may not speak.
+    Ignored,
 }
 
 /// How one run of a turn ended.
@@ -58,7 +60,7 @@ pub enum DeliveryEnd {
     Unknown,
 }
 
-pub(super) const INTAKES: [&str; 3] = ["accepted", "duplicate", "rejected"];
+pub(super) const INTAKES: [&str; 4] = ["accepted", "duplicate", "rejected", "ignored"];
 pub(super) const TURN_ENDS: [&str; 6] = ["answered", "failed", "deferred", "interrupted", "parked", "cancelled"];
 pub(super) const DELIVERY_ENDS: [&str; 4] = ["sent", "retried", "dead", "unknown"];
 pub(super) const RESULTS: [&str; 2] = ["ok", "failed"];
@@ -100,7 +102,7 @@ pub struct Metrics {
     pub(super) request_time: Histogram,
     pub(super) websockets: AtomicU64,
     pub(super) websockets_total: AtomicU64,
-    pub(super) messages: Family<Counters<3>>,
+    pub(super) messages: Family<Counters<4>>,
     pub(super) turns: Counters<6>,
     pub(super) turn_time: Histogram,
     pub(super) deliveries: Family<Counters<4>>,

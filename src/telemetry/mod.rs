@@ -16,7 +16,7 @@ mod prometheus;
 mod record;
 mod ring;
 mod text_log;
-mod timestamp;
+pub(crate) mod timestamp;
 mod writer;
 
 pub use logging::{Format, Logger, install_panic_hook};

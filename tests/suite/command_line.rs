@@ -51,7 +51,22 @@ fn version_and_help() {
     let json = check(&["version", "--json"], &[], "", 0);
     assert_eq!(serde_json::from_str::<Value>(&json.out).unwrap()["version"], env!("CARGO_PKG_VERSION"));
     let help = check(&["--help"], &[], "", 0);
-    for command in ["serve", "check", "status", "send", "chat", "version", "agents", "approvals", "memory"] {
+    for command in [
+        "serve",
+        "check",
+        "status",
+        "send",
+        "chat",
+        "version",
+        "agents",
+        "approvals",
+        "memory",
+        "pairings",
+        "channels",
+        "messages",
+        "sessions",
+        "outbox",
+    ] {
         assert!(help.out.contains(command), "{command} in {}", help.out);
     }
 }
@@ -74,6 +89,12 @@ fn what_is_no_command_is_usage() {
         &["memory"],
         &["memory", "add", "ana"],
         &["memory", "forget", "not_1", "not_2"],
+        &["pairings", "approve"],
+        &["pairings", "allow", "ABCD3467"],
+        &["channels", "reconnect"],
+        &["outbox", "send"],
+        &["messages", "show"],
+        &["sessions", "frobnicate"],
     ] {
         let said = check(words, &[("GATELET_TOKEN", ADMIN)], "", 2);
         assert!(!said.err.is_empty(), "{words:?}: says what is wrong");
@@ -158,6 +179,42 @@ fn agents_tools_memory_and_approvals() {
     check(&[&["memory", "forget", &id][..], &local].concat(), &[], "", 0);
     check(&["memory", "forget", &id], &there, "", 1);
     assert_eq!(json(&["memory", "list", "ana"])["memory"], json!([]));
+}
+
+#[test]
+fn channels_messages_sessions_outbox_and_pairings() {
+    let gateway = Gateway::start(echo_config());
+    let url = format!("http://127.0.0.1:{}", gateway.port);
+    let there = [("GATELET_URL", url.as_str()), ("GATELET_TOKEN", ADMIN)];
+    let json = |words: &[&str]| {
+        let said = check(&[words, &["--json"]].concat(), &there, "", 0);
+        serde_json::from_str::<Value>(&said.out).unwrap_or_else(|e| panic!("{words:?}: {e}: {}", said.out))
+    };
+    let channels = check(&["channels"], &there, "", 0).out;
+    assert!(channels.contains("default (webhook): connected; in 0, out 0, failed 0, reconnects 0"), "{channels}");
+    assert_eq!(json(&["channels", "reconnect", "default"])["name"], "default");
+    assert!(check(&["channels", "reconnect", "nowhere"], &there, "", 1).err.contains("404"));
+    for words in [&["messages"][..], &["messages", "list", "failed"], &["sessions"], &["outbox"], &["outbox", "list", "dead"]] {
+        assert_eq!(check(words, &there, "", 0).out.trim(), "there is nothing", "{words:?}");
+    }
+    let user = [("GATELET_URL", url.as_str()), ("GATELET_TOKEN", USER)];
+    check(&["chat"], &user, "hello \u{1b}[31mthere\n", 0);
+    let listed = check(&["messages"], &there, "", 0).out;
+    assert!(listed.contains("from ana by websocket: answered; hello \\u{1b}[31mthere"), "{listed}");
+    let id = json(&["messages"])["messages"][0]["id"].as_str().unwrap().to_string();
+    assert!(check(&["messages", "show", &id], &there, "", 0).out.contains("answered"));
+    assert!(check(&["messages", "retry", &id], &there, "", 1).err.contains("409"));
+    assert!(check(&["messages", "list", "gone"], &there, "", 1).err.contains("400"));
+    assert!(check(&["outbox"], &there, "", 0).out.contains("to ana by websocket: "));
+    assert!(check(&["sessions", "show", "ana"], &there, "", 0).out.contains("assistant: echo: hello"));
+    check(&["sessions", "erase", "ana"], &there, "", 0);
+    assert_eq!(check(&["sessions"], &there, "", 0).out.trim(), "there is nothing");
+    assert!(check(&["pairings"], &there, "", 0).out.contains("nobody waits"));
+    assert_eq!(json(&["pairings", "list"])["pairings"], json!([]));
+    assert!(check(&["pairings", "approve", "ABCD3467"], &there, "", 1).err.contains("404"));
+    for words in [&["pairings"][..], &["channels"], &["messages"], &["outbox"]] {
+        check(words, &user, "", 5);
+    }
 }
 
 #[test]

@@ -37,7 +37,7 @@ impl Tool for McpTool {
     /// The server's configuration (its secrets left out) and the tool's whole definition: a server that is another one, or that
     /// describes the tool in another way, is asked about again.
     fn binding(&self, _: &Map<String, Value>) -> Result<String> {
-        Ok(self.binding.clone())
+        Ok(format!("\0{}", self.binding))
     }
 
     fn wait(&self) -> Duration {

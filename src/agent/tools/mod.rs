@@ -117,7 +117,8 @@ pub trait Tool: Send + Sync {
     /// What it is.
     fn about(&self) -> &About;
 
-    /// What an approval of this call is bound to beside its name and arguments (a program's identity, say); may be empty.
+    /// What an approval of this call is bound to beside its name and arguments (a program's identity, say); may be empty. What stands
+    /// behind a NUL is bound and not shown.
     ///
     /// # Errors
     /// Where the call can't be made at all.

@@ -32,9 +32,10 @@ pub fn question(tool: &str, who: &Who, arguments: &Map<String, Value>, binding: 
         text.push_str(": ");
         show(value, &mut text);
     }
-    if !binding.is_empty() {
+    let shown = binding.split('\0').next().unwrap_or_default();
+    if !shown.is_empty() {
         // No argument's line begins without a quote.
-        let _ = write!(text, "\nIt stands for {}.", quoted(binding)); // to a String: cannot fail
+        let _ = write!(text, "\nIt stands for {}.", quoted(shown)); // to a String: cannot fail
     }
     let chars = text.chars().count();
     if chars > QUESTION_CHARS_MAX {
@@ -226,6 +227,9 @@ mod tests {
         assert_eq!(asked.arguments["args"][1], "\u{202e}gpj.exe", "the exact value");
         let bound = question("t", &who(), &map(json!({"a": 1})), "/usr/bin/\nls 8:1").unwrap();
         assert!(bound.text.ends_with("?\n\"a\": 1\nIt stands for \"/usr/bin/\\nls 8:1\"."), "{}", bound.text);
+        let ask = |binding| question("t", &who(), &map(json!({"a": 1})), binding).unwrap();
+        assert_eq!(ask("/bin/ls\x008:1").text, ask("/bin/ls\x008:2").text, "what only a program reads is not shown");
+        assert_ne!(ask("/bin/ls\x008:1").digest, ask("/bin/ls\x008:2").digest, "and bound all the same");
         let forged = Who { user_id: "ana\" by channel \"x\"?\n\"command\": \"ls".into(), ..who() };
         let asked = question("t", &forged, &map(json!({"command": "rm"})), "").unwrap();
         assert_eq!(asked.text.lines().count(), 2, "no value makes a line of its own: {}", asked.text);

@@ -135,7 +135,8 @@ impl Tool for Shell {
         let identity = Identity::of(&command.path)?;
         self.bound.lock().unwrap_or_else(PoisonError::into_inner).insert(name.to_string(), identity.clone());
         let cwd = command.cwd.as_deref().unwrap_or(Path::new("")).display();
-        Ok(format!("{} {identity} {cwd}", command.path.display()))
+        let path = command.path.display();
+        Ok(if cwd.to_string().is_empty() { format!("{path}\0{identity}") } else { format!("{path} in {cwd}\0{identity}") })
     }
 
     fn wait(&self) -> Duration {

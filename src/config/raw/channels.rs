@@ -24,19 +24,19 @@ section! {
     ChannelCommon {
         /// `false` switches it off.
         enabled: bool = key("enabled", Preset::Bool(true));
-        /// Who may write to it directly; `open` for a webhook, whose credential is the check, `pairing` elsewhere.
+        /// Who may write to it directly: `pairing` those in `allowFrom` and whom an operator let in (others get a code for the operator), `allowlist` those in `allowFrom` alone, `open` everybody. Without it `pairing`, but `open` for a webhook, whose credential is the check, and for MQTT, where the broker's access list is.
         dm_policy: Option<DmPolicy> = key("dmPolicy", Preset::Unset);
-        /// The ids of those who may write, in the channel's own terms.
+        /// The immutable ids of those who may write directly, in the channel's own terms; a name is refused. An empty list lets nobody in.
         allow_from: Vec<String> = key("allowFrom", Preset::EmptyList).range(0, 10_000);
-        /// In which groups it answers.
+        /// In which groups it answers: `allowlist` (the default) in those of `groups`, `open` in all, `off` in none. Whoever writes in such a group may speak there, and there alone.
         group_policy: Option<GroupPolicy> = key("groupPolicy", Preset::Unset);
-        /// The ids of those groups.
+        /// The immutable ids of those groups; an empty list is none.
         groups: Vec<String> = key("groups", Preset::EmptyList).range(0, 10_000);
-        /// Whether it answers in a group only where it is named.
+        /// Whether it answers in a group only where it is named; `true` without it.
         require_mention: Option<bool> = key("requireMention", Preset::Unset);
-        /// What becomes of a message that comes while a turn runs.
+        /// What becomes of a message that comes while a turn of its conversation runs: `followup` a turn of its own behind it, `collect` one turn together with what else piled up of the same sender, `interrupt` cuts short what runs and takes the place of what waits.
         queue: Queue = key("queue", Preset::Text("followup"));
-        /// The age in ms above which a message is not answered any more.
+        /// The age in ms above which a message is neither taken in nor answered any more, by the time at which the service says it was written.
         max_age: Option<u64> = key("maxAge", Preset::Unset).range(1, 31_536_000_000);
         /// What becomes of a delivery that was cut off, so that nobody knows whether it arrived.
         on_unknown: OnUnknown = key("onUnknown", Preset::Text("resend"));
@@ -148,7 +148,7 @@ section! {
         user_path: Option<String> = key("userPath", Preset::Unset).range(1, 1024);
         /// Where the message's id stands in a foreign body, as a JSON Pointer.
         id_path: Option<String> = key("idPath", Preset::Unset).range(1, 1024);
-        /// Whether what comes in is delivered as it is, without an agent.
+        /// Whether what comes in is delivered as it is to its user, where they were last seen, without an agent.
         deliver_only: bool = key("deliverOnly", Preset::Bool(false));
     }
 }

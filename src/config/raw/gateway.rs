@@ -20,6 +20,8 @@ section! {
         auth: Auth = key("auth", Preset::EmptyObject);
         /// How many requests a caller may make.
         rate_limit: RateLimit = key("rateLimit", Preset::EmptyObject);
+        /// The userIds of those who are told when a channel goes down and when it is back, where they were last seen.
+        notify: Vec<String> = key("notify", Preset::EmptyList).range(0, 100);
         /// The regular look at channels, providers, memory and WebSockets.
         heartbeat: Heartbeat = key("heartbeat", Preset::EmptyObject);
         /// How often a failed delivery or provider call is tried again.

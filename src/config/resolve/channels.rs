@@ -141,7 +141,8 @@ impl Resolver<'_> {
             Some((name, port)) if !port.contains(']') => (name.to_string(), port.parse().unwrap_or(default)),
             _ => (host, default),
         };
-        if raw.subscribe.split('/').filter(|level| *level == "+").count() != 1 || raw.subscribe.contains('#') {
+        let users = raw.subscribe.split('/').filter(|level| *level == "+").count();
+        if users != 1 || raw.subscribe.matches('+').count() != 1 || raw.subscribe.contains('#') {
             self.out.add(join(path, "subscribe"), "needs exactly one level `+`, which is the user, and no `#`");
         }
         if !raw.publish.contains("{user}") || raw.publish.contains(['+', '#']) {

@@ -39,6 +39,7 @@ impl Resolver<'_> {
                 max_requests: count(raw.rate_limit.max_requests),
                 per_user: raw.rate_limit.per_user,
             }),
+            notify: self.each(&raw.notify, "$.gateway.notify", text::user_id),
             heartbeat: ms(raw.heartbeat.interval),
             retry: Retry { max_retries: count(raw.retry.max_retries), delay: ms(raw.retry.delay) },
             pool_max_size: size(raw.pool.max_size),

@@ -32,6 +32,12 @@ pub(super) fn listen(text: &str) -> Result<SocketAddr, String> {
     }
 }
 
+/// A user's id, as the document's own names of users are.
+pub(super) fn user_id(text: &str) -> Result<String, &'static str> {
+    let good = (1..=256).contains(&text.len()) && !text.trim().is_empty() && !text.chars().any(char::is_control);
+    if good { Ok(text.to_string()) } else { Err("not an id; expected 1 to 256 bytes without control characters") }
+}
+
 /// A host, with or without a port, in lower case.
 pub(super) fn host(text: &str) -> Result<String, &'static str> {
     let text = text.to_ascii_lowercase();

@@ -75,7 +75,8 @@ fn a_whole_document() {
     let ChannelKind::Webhook(door) = &config.channels["door"].kind else { panic!() };
     assert!(door.secret.as_ref().is_some_and(|s| s.matches("whsec_MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIz")), "the newline is left out");
     assert_eq!(door.reply_url.as_deref(), Some("http://127.0.0.1:9/hook"));
-    assert!(!config.channels.contains_key("tg"), "switched off and not built in");
+    let ChannelKind::Off(kind) = config.channels["tg"].kind else { panic!("its secret is not fetched") };
+    assert_eq!(kind, "telegram");
     assert_eq!(config.providers["zeta"].base_url, "http://127.0.0.1:8080/v1");
     assert_eq!(config.providers["alpha"].chunk_timeout, Duration::from_millis(5));
     assert_eq!(config.agents["bob"].provider.as_deref(), Some("zeta"), "the first in the document, not in the alphabet");

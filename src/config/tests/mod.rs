@@ -1,5 +1,6 @@
 //! Tests of the configuration as a whole: documents in, problems or configurations out.
 
+mod channels;
 mod disk;
 mod documents;
 mod generated;

@@ -62,7 +62,6 @@ fn types_of_channels_and_providers() {
             "$.channels.n.type: found 3, expected \"telegram\", \"matrix\", \"mqtt\", \"discord\", \"slack\" or \"webhook\"",
             "$.providers.p.baseUrl: missing, expected a text of 1 to 2048 bytes",
             "$.providers.b.apiKey: a key of type openai, which this is not; leave it out, or change the type",
-            "$.channels.mq.type: channels of type mqtt are not built into this version; leave it out, or set `enabled` to false",
             "$.channels.websocket: \"websocket\" is the name of the WebSocket chat; choose another one",
             "$.channels.openai: \"openai\" is the name of the OpenAI-compatible API; choose another one",
         ],
@@ -81,10 +80,6 @@ fn what_is_not_built_in() {
         &[
             "$.gateway.auth.mode: mode oauth is not built into this version; use \"token\"",
             "$.gateway.auth.oauthProviders: identity providers are not built into this version; leave the list empty",
-            "$.channels.tg.type: channels of type telegram are not built into this version; leave it out, or set `enabled` to false",
-            "$.channels.w.queue: queues other than \"followup\" are not built into this version",
-            "$.channels.w.maxAge: an age above which messages are not answered is not built into this version",
-            "$.channels.w.deliverOnly: webhooks that only deliver are not built into this version",
             "$.jobs: scheduled jobs are not built into this version; leave the list empty",
             "$.channels.v.dmPolicy: a webhook's credential is its check, and its dmPolicy is \"open\"; leave this out, and set `secret` or `token`",
             "$.channels.u.allowFrom: a webhook's credential is its check, and its dmPolicy is \"open\"; leave this out, and set `secret` or `token`",

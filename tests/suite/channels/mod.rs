@@ -1,3 +1,5 @@
-//! The adapters, each against a fake that speaks its service's protocol, or against a real server.
+//! The channels that hold a connection, each against its real server, or one that speaks its documented protocol.
 
+mod matrix;
+mod mqtt;
 mod telegram;

@@ -6,6 +6,7 @@ pub mod model;
 pub mod server;
 pub mod sink;
 pub mod telegram;
+pub mod synapse;
 pub mod truth;
 pub mod wire;
 pub mod ws;
