@@ -34,7 +34,8 @@ async def main():
         assert await bot.get_updates(offset=updates[2].update_id + 1) == ()
         held = asyncio.create_task(bot.get_updates(timeout=10))
         await asyncio.sleep(0.5)
-        assert await bot.get_updates(timeout=0) == ()
+        async with Bot(TOKEN, base_url=f"{ROOT}/bot") as other:  # another program
+            assert await other.get_updates(timeout=0) == ()
         await fails(Conflict, held)
         sent = await bot.send_message(7, "<b>hi</b>", parse_mode="HTML")
         assert sent.chat.id == 7 and sent.message_id > 0, sent
