@@ -61,17 +61,17 @@ fn what_no_broker_sends_is_refused() {
         (V4, &b"HTTP/1.1 400 Bad Request\r\n\r\n"[..]),
         (V5, b"\x15\x03\x03\x00\x02\x02\x16"), // a TLS alert
         (V5, &[0x30, 0xFF, 0xFF, 0xFF, 0xFF, 0x7F]),
-        (V5, &[0x40, 0xFF, 0xFF, 0x7F]),              // a giant PUBACK
-        (V4, b"\x34\x05\x00\x01t\x00\x01"),           // QoS 2
-        (V4, b"\x32\x05\x00\x01t\x00\x00"),           // packet id 0
-        (V4, b"\x30\x03\x00\x01+"),                   // a wildcard
-        (V4, b"\x30\x03\x00\x01\x00"),                // NUL
-        (V4, b"\x30\x03\x00\x01\xFF"),                // not UTF-8
-        (V4, b"\x30\x03\x00\x09t"),                   // a topic beyond the end
-        (V5, b"\x30\x05\x00\x01t\x7Fx"),              // properties beyond the end
-        (V5, b"\x30\x05\x00\x01t\x01\x7E"),           // an unknown property
-        (V5, &[0x20, 6, 0, 0, 3, 0x21, 0, 0]),        // a receive maximum of 0
-        (V4, &[0xE0, 0]),                             // 3.1.1 has no DISCONNECT from a broker
+        (V5, &[0x40, 0xFF, 0xFF, 0x7F]),       // a giant PUBACK
+        (V4, b"\x34\x05\x00\x01t\x00\x01"),    // QoS 2
+        (V4, b"\x32\x05\x00\x01t\x00\x00"),    // packet id 0
+        (V4, b"\x30\x03\x00\x01+"),            // a wildcard
+        (V4, b"\x30\x03\x00\x01\x00"),         // NUL
+        (V4, b"\x30\x03\x00\x01\xFF"),         // not UTF-8
+        (V4, b"\x30\x03\x00\x09t"),            // a topic beyond the end
+        (V5, b"\x30\x05\x00\x01t\x7Fx"),       // properties beyond the end
+        (V5, b"\x30\x05\x00\x01t\x01\x7E"),    // an unknown property
+        (V5, &[0x20, 6, 0, 0, 3, 0x21, 0, 0]), // a receive maximum of 0
+        (V4, &[0xE0, 0]),                      // 3.1.1 has no DISCONNECT from a broker
         (V4, &[0xD1, 0]),
         (V4, &[0x10, 0]),
         (V4, &[0x00, 0]),

@@ -122,7 +122,15 @@ mod tests {
 
     fn message(packet_id: u16, text: &str, is_again: bool) -> Received {
         let payload = text.as_bytes().to_vec();
-        Received { topic: "t/ana".into(), payload, packet_id: Some(packet_id), is_again, is_retained: false, id: None, is_cut: false }
+        Received {
+            topic: "t/ana".into(),
+            payload,
+            packet_id: Some(packet_id),
+            is_again,
+            is_retained: false,
+            id: None,
+            is_cut: false,
+        }
     }
 
     #[test]

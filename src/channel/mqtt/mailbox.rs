@@ -30,11 +30,20 @@ pub struct Letter {
 pub enum Told {
     Letter(Letter),
     /// The ledger of a new session is committed.
-    Ready { epoch: u64 },
+    Ready {
+        epoch: u64,
+    },
     /// A message is on disk, or nothing is to be done with it; `serial` 0 where it got none.
-    Taken { epoch: u64, packet_id: Option<u16>, serial: u64 },
+    Taken {
+        epoch: u64,
+        packet_id: Option<u16>,
+        serial: u64,
+    },
     /// Nothing can be taken in now.
-    NotNow { epoch: u64, why: String },
+    NotNow {
+        epoch: u64,
+        why: String,
+    },
 }
 
 /// The mailbox.

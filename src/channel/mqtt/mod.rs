@@ -9,23 +9,23 @@
 //! Invariant: no async runtime, one thread for the socket and one for taking in; all that waits has a deadline, all that grows a
 //! bound. Fails with the supervisor's kinds: refused credentials, certificates and subscriptions make the channel misconfigured.
 
+#[cfg(test)]
+mod broker;
 mod codec;
+#[cfg(test)]
+mod codec_tests;
 mod discovery;
 mod ledger;
 mod line;
 mod mailbox;
 mod message;
 mod protocol;
+#[cfg(test)]
+mod protocol_tests;
 mod reader;
 mod refusal;
 mod stream;
 mod taker;
-#[cfg(test)]
-mod broker;
-#[cfg(test)]
-mod codec_tests;
-#[cfg(test)]
-mod protocol_tests;
 #[cfg(test)]
 mod tests;
 

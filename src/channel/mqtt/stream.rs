@@ -178,7 +178,9 @@ fn resolve(to: &config::Mqtt, threads: &Threads, resolving: &Arc<AtomicBool>) ->
     if let Ok(ip) = host.parse() {
         return Ok(vec![SocketAddr::new(ip, to.port)]);
     }
-    let slow = || Error::new(ErrorKind::Timeout, format!("the name {} is not resolved in time", to.host)).hint("check this machine's DNS");
+    let slow = || {
+        Error::new(ErrorKind::Timeout, format!("the name {} is not resolved in time", to.host)).hint("check this machine's DNS")
+    };
     if resolving.swap(true, Ordering::SeqCst) {
         return Err(slow());
     }

@@ -87,9 +87,9 @@ fn a_message_is_acknowledged_after_it_is_taken_and_an_answer_goes_out() {
     let held = release.lock().unwrap();
     let gate = release.clone();
     let inlet = answering(move |i| {
-            drop(gate.lock());
-            Ok(Taken::Accepted(Accepted { id: i.external_id.clone(), session_id: "s".into(), duplicate: false }))
-        });
+        drop(gate.lock());
+        Ok(Taken::Accepted(Accepted { id: i.external_id.clone(), session_id: "s".into(), duplicate: false }))
+    });
     let channel = start(config(broker.port()), &inlet);
     let mut client = broker.serve(0);
     assert!(client.connect.windows(10).any(|w| w == b"\x00\x03bot\x00\x06gehe".get(..10).unwrap()), "{:?}", client.connect);
@@ -167,9 +167,9 @@ fn what_cannot_be_taken_now_is_not_acknowledged_and_comes_again() {
     let full = Arc::new(AtomicBool::new(true));
     let is_full = full.clone();
     let inlet = answering(move |i| match is_full.load(Ordering::SeqCst) {
-            true => Err(NotNow("the disk is full".into())),
-            false => Ok(Taken::Accepted(Accepted { id: i.external_id.clone(), session_id: "s".into(), duplicate: false })),
-        });
+        true => Err(NotNow("the disk is full".into())),
+        false => Ok(Taken::Accepted(Accepted { id: i.external_id.clone(), session_id: "s".into(), duplicate: false })),
+    });
     let channel = start(config(broker.port()), &inlet);
     let mut client = broker.serve(0);
     client.publish(1, "one", false);
@@ -213,10 +213,8 @@ fn an_older_broker_is_spoken_to_in_its_own_version() {
 #[test]
 fn answers_that_would_come_back_in_are_refused_where_the_broker_cannot_prevent_it() {
     let broker = Broker::new();
-    let channel = start(
-        config::Mqtt { publish: "gatelet/in/{user}".into(), ..config(broker.port()) },
-        &Arc::new(MemoryInlet::default()),
-    );
+    let channel =
+        start(config::Mqtt { publish: "gatelet/in/{user}".into(), ..config(broker.port()) }, &Arc::new(MemoryInlet::default()));
     broker.accept().say(&[0x20, 2, 0, 1]);
     eventually("the refusal", || channel.status().state == ChannelState::Misconfigured);
     channel.stop();
@@ -247,9 +245,9 @@ fn a_flood_waits_while_the_disk_is_slow() {
     let held = release.lock().unwrap();
     let gate = release.clone();
     let inlet = answering(move |_| {
-            drop(gate.lock());
-            Ok(Taken::Ignored("seen"))
-        });
+        drop(gate.lock());
+        Ok(Taken::Ignored("seen"))
+    });
     let channel = start(config(broker.port()), &inlet);
     let mut client = broker.serve(0);
     for _ in 0..200 {
