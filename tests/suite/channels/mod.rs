@@ -1,0 +1,3 @@
+//! Channels that hold a connection, each with a conversation over the real thing or a faithful fake.
+
+mod mqtt;
