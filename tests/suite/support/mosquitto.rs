@@ -122,7 +122,9 @@ impl Mosquitto {
     }
 
     fn client(&self, name: &str) -> Command {
-        let mut command = Command::new(program(name).expect("it is there"));
+        // Line by line, also into a pipe: so that it is seen when it is subscribed.
+        let mut command = Command::new("stdbuf");
+        command.arg("-oL").arg(program(name).expect("it is there"));
         command.args(["-h", "127.0.0.1", "-p", &self.port.to_string(), "-u", "gateway", "-P", PASSWORD, "-q", "1"]);
         if self.is_tls {
             command.arg("--cafile").arg(self.path("ca.pem"));
