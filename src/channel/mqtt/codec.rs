@@ -236,6 +236,10 @@ impl Decoder {
     /// Where it is none.
     pub fn next(&mut self) -> Result<Option<Packet>, Malformed> {
         let bytes = &self.buffer[self.at..];
+        // What is no broker is told by its first byte, without waiting for the length that it seems to have.
+        if bytes.first().is_some_and(|first| first >> 4 != 3 && (first & 0x0F != 0 || !(2..=14).contains(&(first >> 4)))) {
+            return Err(Malformed("a packet that a broker doesn't send"));
+        }
         let Some((length, head)) = remaining_length(bytes)? else { return Ok(None) };
         let kind = bytes[0] >> 4;
         if kind != 3 && length > ANSWER_MAX {
@@ -269,9 +273,6 @@ fn remaining_length(bytes: &[u8]) -> Result<Option<(usize, usize)>, Malformed> {
 fn read(version: Version, first: u8, body: &[u8], is_cut: bool) -> Result<Packet, Malformed> {
     let is_v5 = version == Version::V5;
     let mut r = Reader::new(body);
-    if first >> 4 != 3 && first & 0x0F != 0 {
-        return Err(Malformed("reserved flags"));
-    }
     match first >> 4 {
         2 => {
             let (flags, code) = (r.u8()?, r.u8()?);

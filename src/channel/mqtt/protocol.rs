@@ -273,7 +273,7 @@ impl Protocol {
         if self.flights.values().any(|(_, until)| now >= *until) {
             return late("did not acknowledge a message");
         }
-        let has_news = self.is_open() && self.acknowledged.is_some();
+        let has_news = self.is_greeted() && self.acknowledged.is_some();
         if self.pinged.is_none() && (now >= self.next_ping || has_news) {
             codec::ping(&mut self.out);
             (self.pinged, self.next_ping) = (Some(now), now + self.every);

@@ -156,7 +156,7 @@ fn what_is_published_is_bounded_and_settled() {
     protocol.publish(2, &publish, NOTHING).unwrap();
     protocol.publish(3, &publish, NOTHING).unwrap();
     assert_eq!(protocol.publish(4, &publish, NOTHING).unwrap_err().kind, ErrorKind::Throttled(None));
-    let ids: Vec<u8> = protocol.out().chunks(10).map(|p| p[6]).collect();
+    let ids: Vec<u8> = protocol.out().chunks(11).map(|p| p[6]).collect();
     for (id, code, expected) in [(ids[1], 0x10, None), (ids[0], 0x87, Some(ErrorKind::Denied))] {
         let events = said(&mut protocol, &[0x40, 3, 0, id, code], NOTHING).unwrap();
         let [Event::Settled { ticket, outcome }] = &events[..] else { panic!("{events:?}") };

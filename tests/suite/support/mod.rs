@@ -3,6 +3,7 @@
 pub mod gateway;
 pub mod http;
 pub mod model;
+pub mod mosquitto;
 pub mod server;
 pub mod sink;
 pub mod synapse;
