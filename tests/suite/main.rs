@@ -12,6 +12,7 @@
 mod support;
 
 mod auth;
+mod channels;
 mod command_line;
 mod config;
 mod crash;

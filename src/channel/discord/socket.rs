@@ -26,6 +26,9 @@ const DIAL: Duration = Duration::from_secs(20);
 const HELD_MIN: Duration = Duration::from_secs(10);
 /// Our own close code: any but 1000 and 1001 leaves the session as it is.
 const LEAVE: u16 = 4000;
+/// Messages of one page, and pages that are read of one place after a session was lost.
+const PAGE: usize = 100;
+const PAGES_MAX: usize = 10;
 /// After so many events that nothing was to be taken of, the cursor is committed.
 const UNCOMMITTED_MAX: u32 = 100;
 
@@ -35,12 +38,16 @@ pub struct Socket {
     me: String,
     cursor: Option<Cursor>,
     uncommitted: u32,
+    /// The address to resume at did not answer: the common one is tried.
+    is_elsewhere: bool,
+    /// A new session stands, but what was missed before it is not read yet: it must not be resumed instead.
+    is_behind: bool,
 }
 
 impl Socket {
     /// One that begins with what was committed.
     pub fn new(api: Arc<Api>) -> Self {
-        Socket { api, me: String::new(), cursor: None, uncommitted: 0 }
+        Socket { api, me: String::new(), cursor: None, uncommitted: 0, is_elsewhere: false, is_behind: false }
     }
 }
 
@@ -75,24 +82,23 @@ impl Socket {
     /// One connection, until it ends: why, or `None` where it ends at our own wish.
     fn connect(&mut self, line: &Line, cursor: &mut Cursor) -> Result<Option<&'static str>> {
         let cancel = line.cancel();
-        let url = match &cursor.session {
-            Some(session) => self.api.address(&session.url),
-            None => self.api.gateway(&cancel),
-        }?;
-        let mut socket = match dial(&url, &cancel, DIAL) {
-            Ok(socket) => socket,
-            Err(e) => {
-                // The address to resume at may be gone; the session is not worth more than a connection.
-                let is_session_lost = !matches!(e.kind, ErrorKind::Stopped) && cursor.session.take().is_some();
-                self.uncommitted += u32::from(is_session_lost);
-                return Err(e);
-            }
+        let known = cursor.session.as_ref().filter(|_| !self.is_elsewhere);
+        let url = match known.and_then(|session| self.api.address(&session.url).ok()) {
+            Some(url) => url,
+            None => self.api.gateway(&cancel)?,
         };
+        let dialed = dial(&url, &cancel, DIAL);
+        self.is_elsewhere = dialed.is_err() && !self.is_elsewhere;
+        let mut socket = dialed.map_err(|e| match e.kind {
+            ErrorKind::Permanent | ErrorKind::Invalid if self.is_elsewhere => Error { kind: ErrorKind::Transient, ..e },
+            _ => e,
+        })?;
         let mut gateway =
             Gateway::new(self.api.token().clone(), cursor.session.clone(), self.me.clone(), line.parts.clock.mono());
         let ended = self.serve(line, cursor, &mut gateway, &mut socket);
-        if cursor.session.as_ref() != gateway.session() {
-            cursor.session = gateway.session().cloned();
+        let left = gateway.session().filter(|_| !self.is_behind);
+        if cursor.session.as_ref() != left {
+            cursor.session = left.cloned();
             self.uncommitted += 1;
         }
         self.me = gateway.me().to_string();
@@ -128,12 +134,14 @@ impl Socket {
                     Step::Send(text) => socket.send(&text)?,
                     Step::Leave(why) => return Ok(Some(why)),
                     Step::Ready { resumed } => {
-                        cursor.session = gateway.session().cloned();
                         self.me = gateway.me().to_string();
                         line.connected();
                         if !resumed {
+                            (self.is_behind, cursor.session) = (true, None);
                             self.catch_up(line, cursor)?;
                         }
+                        self.is_behind = false;
+                        cursor.session = gateway.session().cloned();
                         self.commit(line, cursor);
                     }
                     Step::Event { kind, data, seq } => {
@@ -183,20 +191,27 @@ impl Socket {
 
     /// Reads what was written in known places since the last message seen there.
     fn catch_up(&mut self, line: &Line, cursor: &mut Cursor) -> Result<()> {
-        let places: Vec<_> = cursor.places.clone().into_iter().collect();
-        for (channel, (last, is_direct)) in places {
-            let messages = match self.api.after(&channel, last, &line.cancel()) {
-                Ok(messages) => messages,
-                Err(e) if e.is_passing() => return Err(e),
-                Err(e) => {
-                    log::info!(channel = line.parts.name.as_str(); "a place can't be read any more: {e}");
-                    cursor.places.remove(&channel);
-                    continue;
-                }
-            };
-            for message in &messages {
-                if let Some(read) = message::read(message, &self.me, Some(is_direct)) {
+        let places: Vec<_> = cursor.places.iter().map(|(id, at)| (id.clone(), at.1)).collect();
+        for (channel, is_direct) in places {
+            for _ in 0..PAGES_MAX {
+                let last = cursor.places.get(&channel).map_or(0, |p| p.0);
+                let messages = match self.api.after(&channel, last, &line.cancel()) {
+                    Ok(messages) => messages,
+                    Err(e) if e.is_passing() => return Err(e),
+                    Err(e) => {
+                        log::info!(channel = line.parts.name.as_str(); "a place can't be read any more: {e}");
+                        cursor.places.remove(&channel);
+                        break;
+                    }
+                };
+                let me = self.me.clone();
+                for read in messages.iter().filter_map(|m| message::read(m, &me, Some(is_direct))) {
+                    let (id, channel) = (read.id, read.channel.clone());
                     self.take(line, cursor, read)?;
+                    cursor.saw(&channel, id, is_direct);
+                }
+                if messages.len() < PAGE {
+                    break;
                 }
             }
         }
