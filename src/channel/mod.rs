@@ -12,10 +12,12 @@ mod matrix;
 pub(crate) mod memory;
 mod mqtt;
 mod off;
+mod pieces;
 pub mod registry;
 mod slack;
 pub mod standard_webhooks;
 pub mod supervisor;
+mod taking;
 mod telegram;
 pub mod webhook;
 

@@ -10,7 +10,7 @@ mod cancel_tests;
 mod fault;
 pub mod guarded;
 pub(super) mod link;
-mod resolve;
+pub(super) mod resolve;
 pub(super) mod socket;
 #[cfg(test)]
 mod tests;

@@ -12,5 +12,6 @@ pub mod local;
 #[cfg(test)]
 pub mod scripted;
 pub mod stream;
+pub mod tls;
 mod unix_client;
 pub mod websocket;

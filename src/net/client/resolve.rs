@@ -37,7 +37,11 @@ impl Names {
         Names { known: Cache::new(NAMES_MAX, Clock::system()), threads: Threads::new() }
     }
 
-    fn look_up(&self, host: &str, port: u16, timeout: NextTimeout) -> Result<Vec<SocketAddr>, Error> {
+    /// The addresses of a name, asked of the system; ends early where the call that this thread is in is cancelled.
+    ///
+    /// # Errors
+    /// Where the name is unknown, or was not found in time.
+    pub fn look_up(&self, host: &str, port: u16, timeout: NextTimeout) -> Result<Vec<SocketAddr>, Error> {
         if self.threads.live() >= LOOKUPS_MAX {
             return Err(Error::Timeout(Timeout::Resolve));
         }

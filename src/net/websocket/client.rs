@@ -4,12 +4,11 @@
 //! beyond [`MESSAGE_MAX`] are refused. Plain `ws` alone: TLS is a proxy's task. Fails with words for a person; after a failure
 //! the connection is of no more use.
 
-use std::io::{self, ErrorKind as IoKind, Read, Write};
+use std::io::{self, ErrorKind as IoKind};
 use std::net::{SocketAddr, TcpStream, ToSocketAddrs};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::time::Duration;
 
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use tungstenite::client::ClientRequestBuilder;
 use tungstenite::handshake::HandshakeError;
 use tungstenite::protocol::{CloseFrame, WebSocketConfig};
@@ -17,6 +16,7 @@ use tungstenite::{Error as Fault, Message, WebSocket};
 
 use crate::base::clock::Clock;
 use crate::base::error::{Error, ErrorKind, Result, shorten};
+use crate::net::websocket::timed::Timed;
 
 /// The longest message taken: more than a gateway queues for one reader.
 pub const MESSAGE_MAX: usize = 2 * 1024 * 1024;
@@ -205,60 +205,10 @@ fn ended(fault: Fault) -> Error {
     }
 }
 
-/// A non-blocking stream that waits until its deadline, then says `WouldBlock`.
-#[derive(Debug)]
-struct Timed {
-    stream: TcpStream,
-    clock: Clock,
-    deadline: Duration,
-}
-
-impl Timed {
-    fn allow(&mut self, timeout: Duration) {
-        self.deadline = self.clock.mono().saturating_add(timeout);
-    }
-
-    fn wait(&self, for_what: PollFlags) -> io::Result<()> {
-        let left = self.deadline.saturating_sub(self.clock.mono());
-        if left.is_zero() {
-            return Err(IoKind::WouldBlock.into());
-        }
-        let timeout = Timespec::try_from(left).ok();
-        match poll(&mut [PollFd::new(&self.stream, for_what)], timeout.as_ref()) {
-            Ok(_) | Err(rustix::io::Errno::INTR) => Ok(()),
-            Err(e) => Err(e.into()),
-        }
-    }
-
-    fn retry(&mut self, for_what: PollFlags, mut work: impl FnMut(&mut TcpStream) -> io::Result<usize>) -> io::Result<usize> {
-        loop {
-            match work(&mut self.stream) {
-                Err(e) if e.kind() == IoKind::WouldBlock => self.wait(for_what)?,
-                Err(e) if e.kind() == IoKind::Interrupted => {}
-                done => return done,
-            }
-        }
-    }
-}
-
-impl Read for Timed {
-    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
-        self.retry(PollFlags::IN, |s| s.read(buf))
-    }
-}
-
-impl Write for Timed {
-    fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
-        self.retry(PollFlags::OUT, |s| s.write(buf))
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use std::io::{Read, Write};
+
     use super::*;
 
     #[test]

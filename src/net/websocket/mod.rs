@@ -5,11 +5,13 @@
 //! thread runs. Fails where the system refuses a thread or a descriptor: the connection is then closed.
 
 pub mod client;
+pub mod dial;
 mod handshake;
 mod line;
 mod socket;
 #[cfg(test)]
 mod tests;
+mod timed;
 mod wire;
 
 use std::collections::HashMap;

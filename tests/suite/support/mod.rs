@@ -1,14 +1,17 @@
 //! What the tests stand on: a gateway to drive, and the world around it (model, webhook receiver, clients), scripted.
 
+pub mod discord;
 pub mod gateway;
 pub mod http;
 pub mod model;
 pub mod mosquitto;
 pub mod server;
 pub mod sink;
+pub mod slack;
 pub mod synapse;
 pub mod telegram;
 pub mod truth;
+pub mod upgrade;
 pub mod wire;
 pub mod ws;
 
