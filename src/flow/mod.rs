@@ -14,6 +14,7 @@ pub mod heartbeat;
 pub mod hub;
 pub mod ingress;
 mod inlet;
+pub mod jobs;
 pub mod listeners;
 pub mod outbound;
 pub mod route;
@@ -39,9 +40,10 @@ use crate::base::live::Live;
 use crate::base::stop::Stop;
 use crate::base::threads::{STACK, Threads};
 use crate::channel::registry::Registry;
-use crate::config::{Config, RateLimit};
+use crate::config::{self, Config, RateLimit};
 use crate::flow::cancel::Running;
 use crate::flow::hub::Hub;
+use crate::flow::jobs::Jobs;
 use crate::flow::listeners::Listeners;
 use crate::flow::route::Routes;
 use crate::flow::waiters::Waiters;
@@ -70,6 +72,8 @@ pub struct Settings {
     pub heartbeat: Duration,
     /// `gateway.limits.maxMemory`.
     pub max_memory: u64,
+    /// `jobs`.
+    pub jobs: Vec<config::Job>,
 }
 
 impl Settings {
@@ -81,6 +85,7 @@ impl Settings {
             retry: config.gateway.retry,
             heartbeat: config.gateway.heartbeat,
             max_memory: config.gateway.limits.max_memory,
+            jobs: config.jobs.clone(),
         }
     }
 }
@@ -119,6 +124,7 @@ pub struct Flow {
     pub waiters: Waiters,
     /// Who listens to a reply while it is spoken.
     pub listeners: Listeners,
+    jobs: Jobs,
     rate: Limiter,
     turn_nudge: (Sender<()>, Receiver<()>),
     delivery_nudge: (Sender<()>, Receiver<()>),
@@ -186,6 +192,7 @@ impl Flow {
             hub: Hub::new(),
             waiters: Waiters::new(),
             listeners: Listeners::new(),
+            jobs: Jobs::default(),
             rate: Limiter::new(),
             turn_nudge: crossbeam_channel::bounded(workers.turns),
             delivery_nudge: crossbeam_channel::bounded(workers.deliveries),
@@ -226,6 +233,7 @@ impl Flow {
             threads.spawn(name, STACK, stop, move || run_errands(&queue, &end))?;
         }
         self.urge(); // what the former process left
+        self.sync_jobs();
         let (flow, end) = (self.clone(), stop.clone());
         threads.spawn("timer", STACK, stop, move || timer::run(&flow, &end))
     }

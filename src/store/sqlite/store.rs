@@ -356,6 +356,10 @@ impl Store for SqliteStore {
         unbuilt()
     }
 
+    fn note_run(&self, _: JobRun) -> Result<()> {
+        unbuilt()
+    }
+
     fn job_runs(&self, _: &str, _: Page) -> Result<Listed<JobRun>> {
         unbuilt()
     }

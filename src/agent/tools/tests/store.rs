@@ -237,6 +237,9 @@ impl Store for FakeStore {
     fn record_run(&self, _: JobRun, _: Option<i64>) -> Result<()> {
         unasked()
     }
+    fn note_run(&self, _: JobRun) -> Result<()> {
+        unasked()
+    }
     fn job_runs(&self, _: &str, _: Page) -> Result<Listed<JobRun>> {
         unasked()
     }
