@@ -5,9 +5,14 @@
 
 use std::time::Duration;
 
+use crossbeam_channel::TrySendError;
+
+use crate::store::sqlite::SqliteStore;
+use crate::store::sqlite::command::Command;
 use crate::store::sqlite::inbox::{dedup_key, listed, page_of};
 use crate::store::sqlite::sql::{Ran, Sql};
-use crate::store::{AuditEntry, Listed, Page};
+use crate::store::sqlite::writer::Item;
+use crate::store::{AuditEntry, Listed, Page, Result};
 
 /// Rows looked at in one step.
 const STEP: i64 = 500;
@@ -19,6 +24,24 @@ const AUDIT_KEEP: Duration = Duration::from_secs(90 * 24 * 3600);
 const AUDIT_MAX: i64 = 50_000;
 /// How many days of usage are kept.
 const USAGE_DAYS: i64 = 800;
+
+impl SqliteStore {
+    /// Hands an entry to the writer without waiting, beside its queue where that is full.
+    pub(super) fn put_audit(&self, entry: AuditEntry) {
+        let Some(queue) = self.queue.as_ref().filter(|_| !self.shared.is_closed()) else { return };
+        let told = Box::new(|outcome: Result<()>| {
+            if let Err(e) = outcome {
+                log::warn!("an audit entry was dropped: {e}");
+            }
+        });
+        let command = Command::new(&self.shared, true, None, move |sql| add(sql, &entry), told);
+        if let Err(TrySendError::Full(Item::Write(command))) = queue.try_send(Item::Write(command))
+            && self.shared.put_beside(command)
+        {
+            let _ = queue.try_send(Item::Nudge); // a queue that is full again is its own nudge
+        }
+    }
+}
 
 /// Adds an entry.
 pub(super) fn add(sql: &Sql<'_>, entry: &AuditEntry) -> Ran<()> {

@@ -1,12 +1,13 @@
-//! What workers take: the next turn, the next urgent one, the next delivery.
+//! What workers take: the next turn, the next urgent one, the next delivery, approvals whose time is over.
 //!
 //! Invariant: what is in one hand is in no other; what was claimed for a caller that gave up is put back. Where memory says that
 //! there is nothing to take, the writer isn't asked. Fails as any command does.
 
 use std::sync::Arc;
 
-use crate::domain::{Attempt, Claim, Delivery, Outcome};
+use crate::domain::{Approval, Attempt, Claim, Delivery, Outcome};
 use crate::store::Result;
+use crate::store::sqlite::approvals::{self, Settled};
 use crate::store::sqlite::ready::Next;
 use crate::store::sqlite::recover::{self, Look};
 use crate::store::sqlite::settle::{self, let_go, undo};
@@ -16,6 +17,9 @@ use crate::store::sqlite::turns::{self, Left};
 use crate::store::sqlite::{SqliteStore, delivering};
 
 const SOFT: bool = true;
+const DURABLE: bool = false;
+/// Most approvals that expire in one transaction.
+const EXPIRED_MAX: usize = 256;
 
 impl SqliteStore {
     /// Takes in sessions from disk. On the writer's thread: nothing is committed between the look and that.
@@ -88,6 +92,24 @@ impl SqliteStore {
                 return Ok(Some(delivery));
             }
         }
+    }
+
+    /// Expires what is over, [`EXPIRED_MAX`] at a time.
+    pub(super) fn take_expired(&self) -> Result<Vec<Approval>> {
+        let over = self.shared.approvals().over(&self.shared.clock, EXPIRED_MAX);
+        if over.is_empty() {
+            return Ok(Vec::new());
+        }
+        let rows = over.clone();
+        let after = move |shared: &Shared, outcome: &Result<Vec<Settled>>| match outcome {
+            Ok(expired) => {
+                over.iter().for_each(|n| shared.approvals().remove(*n)); // some were decided before
+                expired.iter().for_each(|one| settle::settled(shared, one));
+            }
+            Err(_) => shared.approvals().pause(&shared.clock),
+        };
+        let expired = self.ask(DURABLE, move |sql| approvals::expire(sql, &rows), after, |_, _| {})?;
+        Ok(expired.into_iter().map(|settled| settled.approval).collect())
     }
 }
 

@@ -61,6 +61,7 @@ pub(super) fn record(sql: &Sql<'_>, attempt: &Attempt, look: Look) -> Ran<Next> 
     match &attempt.outcome {
         Outcome::Sent => {
             outbox::forget(sql, handoff, target, seq)?;
+            outbox::forget_parts(sql, seq)?;
             sql.exec("INSERT OR REPLACE INTO sent VALUES (?1, ?2, ?3)", [seq, attempts, sql.now_ms()])?;
         }
         Outcome::Dead { reason } => outbox::bury(sql, handoff, target, seq, false, attempts, reason)?,
@@ -81,6 +82,20 @@ pub(super) fn record(sql: &Sql<'_>, attempt: &Attempt, look: Look) -> Ran<Next> 
         }
     }
     next(sql, target, seq, later, look)
+}
+
+/// Records how many parts of a delivery that is being sent were confirmed. What was confirmed before stays so.
+pub(super) fn record_part(sql: &Sql<'_>, id: &str, parts: u32) -> Ran<()> {
+    let Place { seq, pending, .. } = place(sql, id)?;
+    if !matches!(pending, Some((SENDING, _))) {
+        return conflict("the delivery is not being sent");
+    }
+    sql.exec(
+        "INSERT INTO parts (seq, sent) SELECT ?1, ?2 WHERE ?2 > 0
+         ON CONFLICT (seq) DO UPDATE SET sent = excluded.sent WHERE sent < excluded.sent",
+        (seq, parts),
+    )
+    .map(drop)
 }
 
 fn next(sql: &Sql<'_>, target: i64, seq: i64, later: Option<Duration>, look: Look) -> Ran<Next> {
@@ -115,7 +130,7 @@ pub(super) fn acknowledge(sql: &Sql<'_>, channel: &str, user_id: &str, id: &str)
 /// A target of workers', and its channel.
 pub(super) type Offer = Option<(i64, String)>;
 
-/// Revives a dead or unknown delivery, at its place and with all its tries.
+/// Revives a dead or unknown delivery, at its place and with all its tries, behind the parts that were confirmed.
 pub(super) fn retry(sql: &Sql<'_>, id: &str) -> Ran<(Delivery, Offer)> {
     let Place { seq, handoff, target, channel, dead, .. } = place(sql, id)?;
     if !dead {
@@ -135,6 +150,7 @@ pub(super) fn remove(sql: &Sql<'_>, id: &str) -> Ran<Offer> {
     outbox::forget(sql, handoff, target, seq)?;
     sql.exec("DELETE FROM dead WHERE seq = ?1", [seq])?;
     sql.exec("DELETE FROM sent WHERE seq = ?1", [seq])?;
+    outbox::forget_parts(sql, seq)?;
     sql.exec("DELETE FROM outbox WHERE seq = ?1", [seq])?;
     Ok((handoff == HANDOFF_WORKER).then_some((target, channel)))
 }

@@ -1,4 +1,4 @@
-//! When pending approvals expire, in memory.
+//! When pending approvals, or pairing codes, expire, in memory.
 //!
 //! Invariant: an approval's time is over once the wall clock says so, or once it has waited as long as it may by the monotonic
 //! clock: a wall clock that jumps back strands none, and one that jumps makes nobody look in vain again and again. An entry

@@ -9,14 +9,17 @@ use rusqlite::types::Type;
 use crate::domain::{Accepted, InboundMessage, MessageState, NewInbound, Standing, TimelineEntry};
 use crate::store::sqlite::journal::Journal;
 use crate::store::sqlite::sql::{Fault, Ran, Sql, key63, not_found};
-use crate::store::sqlite::{outbox, sessions, turns};
+use crate::store::sqlite::{cursors, outbox, sessions, turns};
 use crate::store::{Listed, Page, Seen, StoreError};
 
 /// A user's `seen` row is written anew after this time even where only the time changed.
 const SEEN_STALE_MS: i64 = 10 * 60 * 1000;
 
-/// Takes a message in. Gives its session's number beside the answer.
+/// Takes a message in, and the cursor behind it. Gives its session's number beside the answer.
 pub(super) fn accept(sql: &Sql<'_>, m: &NewInbound) -> Ran<(Accepted, i64)> {
+    if let Some(cursor) = &m.cursor {
+        cursors::set(sql, &m.channel, cursor)?; // of a duplicate, too, or the service would give it again for ever
+    }
     let hash = m.external_id.as_deref().map(|external| {
         let conversation = m.conversation.as_deref().unwrap_or_default();
         dedup_key(&m.channel, conversation, &m.peer, external)

@@ -5,18 +5,21 @@
 //!
 //! `place` (files, lock) → `schema` (tables) → `recover` (what the last process left) → `writer` + `command` (group commit),
 //! `readers`; `ready`, `dues`, `shared` and `settle` (what is next, in memory); `inbox`, `turns`, `journal`, `approvals`, `sessions`,
-//! `notes` and `words`, `usage`, `outbox`, `delivering`, `audit` (what is done); `claims` and `store` (the boundary).
+//! `notes` and `words`, `usage`, `outbox`, `delivering`, `cursors`, `pairings`, `jobs`, `audit` (what is done); `claims` and `store` (the boundary).
 
 mod approvals;
 mod audit;
 mod claims;
 mod command;
+mod cursors;
 mod delivering;
 mod dues;
 mod inbox;
+mod jobs;
 mod journal;
 mod notes;
 mod outbox;
+mod pairings;
 mod place;
 mod readers;
 mod ready;

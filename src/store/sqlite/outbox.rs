@@ -142,6 +142,11 @@ pub(super) fn forget(sql: &Sql<'_>, handoff: i64, target: i64, seq: i64) -> Ran<
     Ok(gone)
 }
 
+/// Forgets which of its parts were confirmed. A row that goes must not leave them to the one that gets its number.
+pub(super) fn forget_parts(sql: &Sql<'_>, seq: i64) -> Ran<()> {
+    sql.exec("DELETE FROM parts WHERE seq = ?1", [seq]).map(drop)
+}
+
 /// Erases the deliveries that `filter` names: those not yet sent go, of the others the texts. What a worker is handing over
 /// goes as well, and its record finds nothing. Gives the targets of workers whose heads may be gone.
 pub(super) fn erase(sql: &Sql<'_>, filter: &str, param: impl rusqlite::ToSql) -> Ran<Vec<i64>> {
@@ -157,6 +162,7 @@ pub(super) fn erase(sql: &Sql<'_>, filter: &str, param: impl rusqlite::ToSql) ->
         let waits = forget(sql, handoff, target, seq)?;
         if waits || dead {
             sql.exec("DELETE FROM dead WHERE seq = ?1", [seq])?;
+            forget_parts(sql, seq)?;
             sql.exec("DELETE FROM outbox WHERE seq = ?1", [seq])?;
         } else {
             sql.exec("UPDATE outbox SET text = '', metadata = NULL WHERE seq = ?1", [seq])?;
@@ -193,11 +199,11 @@ pub(super) fn enqueue(sql: &Sql<'_>, outbound: &[NewOutbound], key: Option<&(Str
 
 const COLUMNS: &str = "o.seq, o.id, o.channel, o.user_id, o.peer, o.conversation, CAST(COALESCE(s.id, o.session) AS TEXT),
     CAST(COALESCE(i.id, o.reply_to) AS TEXT), COALESCE(o.text, e.text, ''), o.metadata, o.created_ms, p.state, p.attempts, p.next_ms, p.last_ms,
-    p.last_error, d.unknown, d.attempts, d.at_ms, d.error, t.attempts, t.at_ms";
+    p.last_error, d.unknown, d.attempts, d.at_ms, d.error, t.attempts, t.at_ms, m.sent";
 const JOINS: &str = "LEFT JOIN pending p ON p.handoff = o.handoff AND p.target = o.target AND p.seq = o.seq
     LEFT JOIN dead d ON d.seq = o.seq LEFT JOIN sent t ON t.seq = o.seq
     LEFT JOIN sessions s ON s.n = o.session LEFT JOIN inbox i ON i.seq = o.reply_to
-    LEFT JOIN ended e ON e.seq = o.reply_to";
+    LEFT JOIN ended e ON e.seq = o.reply_to LEFT JOIN parts m ON m.seq = o.seq";
 
 struct Read {
     seq: i64,
@@ -237,7 +243,7 @@ fn read(row: &Row<'_>) -> rusqlite::Result<Read> {
         in_reply_to: row.get(7)?,
         message: row.get(8)?,
         metadata: metadata(row, 9)?,
-        parts_sent: 0,
+        parts_sent: row.get::<_, Option<u32>>(22)?.unwrap_or(0),
         attempts: attempts.unwrap_or(0),
         last_error,
         created_ms: row.get(10)?,

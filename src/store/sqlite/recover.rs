@@ -12,13 +12,13 @@ use rusqlite::Connection;
 use crate::base::clock::Clock;
 use crate::domain::{MessageState, StepKind};
 use crate::store::Recovery;
-use crate::store::sqlite::approvals;
 use crate::store::sqlite::journal::Journal;
 use crate::store::sqlite::outbox::{self, HANDOFF_WORKER, SENDING};
 use crate::store::sqlite::ready::{Next, Ready};
 use crate::store::sqlite::shared::Shared;
 use crate::store::sqlite::sql::{Deltas, Ran, Sql};
 use crate::store::sqlite::turns::{self, Ending, QUEUED, RUNNING};
+use crate::store::sqlite::{approvals, pairings};
 
 /// Strikes from which a message may be set aside.
 const STRIKES_MAX: i64 = 3;
@@ -121,6 +121,7 @@ pub(super) fn fill(conn: &Connection, shared: &Shared) -> Ran<()> {
         unacknowledged: count("SELECT count(*) FROM pending WHERE handoff = 1")?,
     });
     approvals::dues(&sql)?.into_iter().for_each(|due| shared.approvals().put(due, &shared.clock));
+    pairings::fill(&sql, shared)?;
     let look = Look { now: shared.clock.mono(), wall_ms: sql.now_ms(), put_off_max: PUT_OFF_MAX };
     let asked = shared.turns().refill_from(look.now);
     if let Some((from, most)) = asked {

@@ -24,7 +24,7 @@ const PAGE_BYTES: i64 = 512;
 pub(super) const CHECKPOINT_FRAMES: i64 = 6_000;
 
 /// All migrations; the first brings an empty file to version 1.
-pub(super) const MIGRATIONS: &[&str] = &[V1, V2];
+pub(super) const MIGRATIONS: &[&str] = &[V1, V2, V3];
 
 const V1: &str = "
     CREATE TABLE meta (key TEXT PRIMARY KEY, value) WITHOUT ROWID;
@@ -114,6 +114,29 @@ const V2: &str = "
     CREATE TABLE usage (day INTEGER NOT NULL, agent TEXT NOT NULL, user_id TEXT NOT NULL, provider TEXT NOT NULL,
         tokens_in INTEGER NOT NULL, tokens_out INTEGER NOT NULL, calls INTEGER NOT NULL,
         PRIMARY KEY (day, agent, user_id, provider)) WITHOUT ROWID;
+";
+
+/// Channels that hold a connection, jobs. A number of `pairings` is never given out twice: memory knows it for a moment longer than
+/// the row is there. A delivery in several parts has a row of its own for them, since most have one part; a
+/// message that may be answered together with others is marked in `work`, and one that is stands in `bundled` beside it.
+const V3: &str = "
+    CREATE TABLE cursors (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
+    CREATE TABLE parts (seq INTEGER PRIMARY KEY, sent INTEGER NOT NULL);
+    CREATE TABLE pairings (n INTEGER PRIMARY KEY AUTOINCREMENT, code TEXT NOT NULL, channel TEXT NOT NULL, peer TEXT NOT NULL,
+        name TEXT NOT NULL, created_ms INTEGER NOT NULL, expires_ms INTEGER NOT NULL);
+    CREATE UNIQUE INDEX pairings_code ON pairings (code);
+    CREATE UNIQUE INDEX pairings_sender ON pairings (channel, peer);
+    CREATE TABLE paired (channel TEXT NOT NULL, peer TEXT NOT NULL, at_ms INTEGER NOT NULL,
+        PRIMARY KEY (channel, peer)) WITHOUT ROWID;
+    CREATE TABLE jobs (id TEXT PRIMARY KEY, made_by TEXT NOT NULL, schedule TEXT NOT NULL, timezone TEXT, work TEXT NOT NULL,
+        user_id TEXT NOT NULL, channel TEXT, catch_up INTEGER NOT NULL, enabled INTEGER NOT NULL, next_ms INTEGER,
+        updated_ms INTEGER NOT NULL) WITHOUT ROWID;
+    CREATE TABLE runs (n INTEGER PRIMARY KEY, job TEXT NOT NULL, due_ms INTEGER NOT NULL, at_ms INTEGER NOT NULL,
+        outcome TEXT NOT NULL, detail TEXT NOT NULL);
+    CREATE INDEX runs_job ON runs (job);
+    ALTER TABLE work ADD COLUMN collect INTEGER NOT NULL DEFAULT 0;
+    CREATE TABLE bundled (seq INTEGER PRIMARY KEY, head INTEGER NOT NULL);
+    CREATE INDEX bundled_head ON bundled (head);
 ";
 
 /// Opens the one connection that writes. The file exists (see `place`). Its writes do not wait for the disk until

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use crate::store::sqlite::approvals::{Parked, Settled};
 use crate::store::sqlite::command::Command;
 use crate::store::sqlite::outbox::Put;
+use crate::store::sqlite::pairings;
 use crate::store::sqlite::ready::Next;
 use crate::store::sqlite::shared::Shared;
 use crate::store::sqlite::sql::{Ran, Sql};
@@ -71,6 +72,20 @@ pub(super) fn settled(shared: &Shared, settled: &Settled) {
 /// Takes note of what a session has to do.
 pub(super) fn learn(shared: &Shared, left: Left) {
     shared.turns().learn(left.session, (), left.next);
+}
+
+/// Takes note of who waits to be let in, and of who was.
+pub(super) fn paired(shared: &Shared, outcome: &Result<pairings::Changed>) {
+    let Ok(changed) = outcome else { return };
+    let mut dues = shared.pairings();
+    changed.gone.iter().for_each(|n| dues.remove(*n));
+    if let Some((due, _)) = &changed.asked {
+        dues.put(*due, &shared.clock);
+    }
+    drop(dues);
+    if let Some((pairing, true)) = &changed.decided {
+        shared.paired().add(&pairing.channel, &pairing.user_id);
+    }
 }
 
 /// Ends a try of a delivery.

@@ -12,6 +12,7 @@ use crate::base::clock::Clock;
 use crate::base::threads::Threads;
 use crate::store::sqlite::command::Command;
 use crate::store::sqlite::dues::Dues;
+use crate::store::sqlite::pairings::Paired;
 use crate::store::sqlite::ready::{KEYS_MAX, Ready};
 use crate::store::sqlite::sql::Deltas;
 use crate::store::{Depths, Result, StoreError};
@@ -38,6 +39,8 @@ pub(super) struct Shared {
     turns: Mutex<Ready<()>>,
     deliveries: Mutex<Ready<Arc<str>>>,
     approvals: Mutex<Dues>,
+    pairings: Mutex<Dues>,
+    paired: Mutex<Paired>,
     counts: Mutex<Deltas>,
     trouble: Mutex<Option<String>>,
     extra: Mutex<VecDeque<Command>>,
@@ -58,6 +61,8 @@ impl Shared {
             turns: Mutex::new(Ready::new(KEYS_MAX)),
             deliveries: Mutex::new(Ready::new(KEYS_MAX)),
             approvals: Mutex::default(),
+            pairings: Mutex::default(),
+            paired: Mutex::default(),
             counts: Mutex::default(),
             trouble: Mutex::default(),
             extra: Mutex::default(),
@@ -82,6 +87,16 @@ impl Shared {
     /// When pending approvals expire.
     pub(super) fn approvals(&self) -> MutexGuard<'_, Dues> {
         locked(&self.approvals)
+    }
+
+    /// When pairing codes are over.
+    pub(super) fn pairings(&self) -> MutexGuard<'_, Dues> {
+        locked(&self.pairings)
+    }
+
+    /// Who was let in.
+    pub(super) fn paired(&self) -> MutexGuard<'_, Paired> {
+        locked(&self.paired)
     }
 
     /// Whether an urgent message is queued.

@@ -5,15 +5,12 @@
 
 use std::time::Duration;
 
-use crossbeam_channel::TrySendError;
-
 use crate::domain::{
     Accepted, Approval, ApprovalState, Attempt, Claim, Decision, Delivery, DeliveryState, Entry, FinishedTurn, InboundMessage,
     Job, JobRun, LearnedRule, MessageState, NewInbound, NewOutbound, Note, Pairing, SessionInfo, Spent, Step, Summary, Usage,
 };
 use crate::store::sqlite::approvals::Settled;
 use crate::store::sqlite::audit::Old;
-use crate::store::sqlite::command::Command;
 use crate::store::sqlite::outbox::Put;
 use crate::store::sqlite::ready::Next;
 use crate::store::sqlite::recover::Look;
@@ -21,18 +18,13 @@ use crate::store::sqlite::settle::{self, let_go};
 use crate::store::sqlite::shared::Shared;
 use crate::store::sqlite::sql::Sql;
 use crate::store::sqlite::turns::{self, Back, Finished, Left};
-use crate::store::sqlite::writer::Item;
-use crate::store::sqlite::{SqliteStore, approvals, audit, delivering, inbox, notes, outbox, sessions, usage};
+use crate::store::sqlite::{
+    SqliteStore, approvals, audit, cursors, delivering, inbox, jobs, notes, outbox, pairings, sessions, usage,
+};
 use crate::store::{AuditEntry, Depths, Done, Listed, Page, Recovery, Result, Seen, Store, StoreError};
-
-fn unbuilt<T>() -> Result<T> {
-    Err(StoreError::Unavailable("not built yet".into()))
-}
 
 const SOFT: bool = true;
 const DURABLE: bool = false;
-/// Most approvals that expire in one transaction.
-const EXPIRED_MAX: usize = 256;
 
 impl Store for SqliteStore {
     fn recovery(&self) -> Recovery {
@@ -127,7 +119,7 @@ impl Store for SqliteStore {
     }
 
     fn expire_approvals(&self) -> Result<Vec<Approval>> {
-        self.expire()
+        self.take_expired()
     }
 
     fn next_approval_due(&self) -> Option<Duration> {
@@ -304,64 +296,79 @@ impl Store for SqliteStore {
         self.read(|sql| sessions::sessions(sql, Some((user_id, entries)), &page))
     }
 
-    fn cursor(&self, _: &str) -> Result<Option<String>> {
-        unbuilt()
+    fn cursor(&self, name: &str) -> Result<Option<String>> {
+        self.read(|sql| cursors::cursor(sql, name))
     }
 
-    fn set_cursor(&self, _: &str, _: &str) -> Result<()> {
-        unbuilt()
+    fn set_cursor(&self, name: &str, value: &str) -> Result<()> {
+        let (name, value) = (name.to_string(), value.to_string());
+        self.write(SOFT, move |sql| cursors::set(sql, &name, &value))
     }
 
-    fn record_part(&self, _: &str, _: u32) -> Result<()> {
-        unbuilt()
+    fn record_part(&self, delivery_id: &str, parts: u32) -> Result<()> {
+        let id = delivery_id.to_string();
+        self.write(SOFT, move |sql| delivering::record_part(sql, &id, parts))
     }
 
-    fn ask_pairing(&self, _: Pairing) -> Result<Pairing> {
-        unbuilt()
+    fn ask_pairing(&self, pairing: Pairing) -> Result<Pairing> {
+        let shared = self.shared.clone();
+        let changed = self.ask(DURABLE, move |sql| pairings::ask(sql, &shared, &pairing), settle::paired, |_, _| {})?;
+        changed.asked.map(|(_, pairing)| pairing).ok_or(StoreError::NotFound)
     }
 
-    fn decide_pairing(&self, _: &str, _: bool) -> Result<Pairing> {
-        unbuilt()
+    fn decide_pairing(&self, code: &str, approve: bool) -> Result<Pairing> {
+        let (shared, code) = (self.shared.clone(), code.to_string());
+        let work = move |sql: &Sql<'_>| pairings::decide(sql, &shared, &code, approve);
+        let changed = self.ask(DURABLE, work, settle::paired, |_, _| {})?;
+        changed.decided.map(|(pairing, _)| pairing).ok_or(StoreError::NotFound)
     }
 
-    fn pairings(&self, _: Page) -> Result<Listed<Pairing>> {
-        unbuilt()
+    fn pairings(&self, page: Page) -> Result<Listed<Pairing>> {
+        self.read(|sql| pairings::pairings(sql, &self.shared, &page))
     }
 
-    fn is_paired(&self, _: &str, _: &str) -> Result<bool> {
-        unbuilt()
+    fn is_paired(&self, channel: &str, peer: &str) -> Result<bool> {
+        if self.shared.is_closed() { Err(StoreError::Stopped) } else { Ok(self.shared.paired().has(channel, peer)) }
     }
 
-    fn unpair(&self, _: &str, _: &str) -> Result<()> {
-        unbuilt()
+    fn unpair(&self, channel: &str, peer: &str) -> Result<()> {
+        let ours = (channel.to_string(), peer.to_string());
+        let (channel, peer) = ours.clone();
+        let after = move |shared: &Shared, outcome: &Result<()>| {
+            if outcome.is_ok() {
+                shared.paired().remove(&channel, &peer);
+            }
+        };
+        self.ask(DURABLE, move |sql| pairings::unpair(sql, &ours.0, &ours.1), after, |_, _| {})
     }
 
-    fn put_job(&self, _: Job) -> Result<()> {
-        unbuilt()
+    fn put_job(&self, job: Job) -> Result<()> {
+        self.write(DURABLE, move |sql| jobs::put(sql, &job))
     }
 
-    fn delete_job(&self, _: &str) -> Result<()> {
-        unbuilt()
+    fn delete_job(&self, id: &str) -> Result<()> {
+        let id = id.to_string();
+        self.write(DURABLE, move |sql| jobs::delete(sql, &id))
     }
 
-    fn job(&self, _: &str) -> Result<Job> {
-        unbuilt()
+    fn job(&self, id: &str) -> Result<Job> {
+        self.read(|sql| jobs::job(sql, id))
     }
 
     fn jobs(&self) -> Result<Vec<Job>> {
-        unbuilt()
+        self.read(jobs::jobs)
     }
 
-    fn record_run(&self, _: JobRun, _: Option<i64>) -> Result<()> {
-        unbuilt()
+    fn record_run(&self, run: JobRun, next_ms: Option<i64>) -> Result<()> {
+        self.write(DURABLE, move |sql| jobs::record(sql, &run, next_ms))
     }
 
-    fn note_run(&self, _: JobRun) -> Result<()> {
-        unbuilt()
+    fn note_run(&self, run: JobRun) -> Result<()> {
+        self.write(DURABLE, move |sql| jobs::note(sql, &run))
     }
 
-    fn job_runs(&self, _: &str, _: Page) -> Result<Listed<JobRun>> {
-        unbuilt()
+    fn job_runs(&self, id: &str, page: Page) -> Result<Listed<JobRun>> {
+        self.read(|sql| jobs::runs(sql, id, &page))
     }
 
     fn erase_user(&self, user_id: &str) -> Result<u64> {
@@ -407,40 +414,5 @@ impl Store for SqliteStore {
 
     fn close(&self) {
         self.shut();
-    }
-}
-
-impl SqliteStore {
-    /// Expires what is over, [`EXPIRED_MAX`] at a time.
-    fn expire(&self) -> Result<Vec<Approval>> {
-        let over = self.shared.approvals().over(&self.shared.clock, EXPIRED_MAX);
-        if over.is_empty() {
-            return Ok(Vec::new());
-        }
-        let rows = over.clone();
-        let after = move |shared: &Shared, outcome: &Result<Vec<Settled>>| match outcome {
-            Ok(expired) => {
-                over.iter().for_each(|n| shared.approvals().remove(*n)); // some were decided before
-                expired.iter().for_each(|one| settle::settled(shared, one));
-            }
-            Err(_) => shared.approvals().pause(&shared.clock),
-        };
-        let expired = self.ask(DURABLE, move |sql| approvals::expire(sql, &rows), after, |_, _| {})?;
-        Ok(expired.into_iter().map(|settled| settled.approval).collect())
-    }
-
-    fn put_audit(&self, entry: AuditEntry) {
-        let Some(queue) = self.queue.as_ref().filter(|_| !self.shared.is_closed()) else { return };
-        let told = Box::new(|outcome: Result<()>| {
-            if let Err(e) = outcome {
-                log::warn!("an audit entry was dropped: {e}");
-            }
-        });
-        let command = Command::new(&self.shared, SOFT, None, move |sql| audit::add(sql, &entry), told);
-        if let Err(TrySendError::Full(Item::Write(command))) = queue.try_send(Item::Write(command))
-            && self.shared.put_beside(command)
-        {
-            let _ = queue.try_send(Item::Nudge); // a queue that is full again is its own nudge
-        }
     }
 }

@@ -3,11 +3,14 @@
 //! Invariant: dropping a store without closing it stands for the death of its process; kills of real processes are the suite's.
 
 mod approvals;
+mod channels;
 mod delivering;
 mod disk;
 mod inbox;
+mod jobs;
 mod life;
 mod notes;
+mod pairings;
 mod recover;
 mod turns;
 mod urgent;

@@ -148,7 +148,7 @@ fn a_backlog_beyond_what_memory_holds_flows_after_a_start() {
          WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 25000)
          INSERT INTO sessions SELECT i, 'ses_' || i, 'u' || i, 'door', '', 'main', 0, 0, NULL FROM n;
          INSERT INTO uses SELECT n, 0, 0, 0, 0 FROM sessions;
-         INSERT INTO work SELECT session, seq, 0, 0, 0, 0, 0, '', 0 FROM inbox;",
+         INSERT INTO work SELECT session, seq, 0, 0, 0, 0, 0, '', 0, 0 FROM inbox;",
     )
     .unwrap();
     many.commit().unwrap();
