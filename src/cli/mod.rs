@@ -8,6 +8,7 @@ mod approvals;
 mod chat;
 mod check;
 mod exec;
+mod jobs;
 mod memory;
 mod options;
 mod output;
@@ -63,6 +64,8 @@ commands:
   approvals             what waits for a decision
   approvals allow ID    let a tool call run; deny ID: don't; always ID: let it run, and every one exactly like it
   memory list USER      what agents keep about a user; add USER TEXT, edit ID TEXT, forget ID
+  jobs                  scheduled turns and messages
+  jobs add USER         make one (--at, --every or --cron; --message, or --agent and --prompt); remove ID, run ID, runs ID
   version               the version
 
 options:
@@ -73,7 +76,10 @@ options:
   --json                answer in JSON
   --channel NAME        send: the channel to use
   --key KEY             send: a repeat with the same key is the same message
-  --agent NAME          chat: the agent to talk to; memory: whose notes
+  --agent NAME          chat: the agent to talk to; memory: whose notes; jobs: whose turn
+  --at TIME             jobs: once, in RFC 3339; --every 90s, 15m, 2h, 1d; --cron 'M H D M W' with --timezone ZONE
+  --prompt TEXT         jobs: what the agent is asked; --message TEXT is sent as it is
+  --id ID, --catch-up   jobs: its id; make up for missed runs, once
   -h, --help            this text
 ";
 
@@ -134,6 +140,7 @@ fn run(options: &Options) -> Result<(), Failure> {
         "send" => send::run(options),
         "agents" => agents::run(options),
         "approvals" => approvals::run(options),
+        "jobs" => jobs::run(options),
         "memory" => memory::run(options),
         "version" => {
             output::text(&if options.json {
