@@ -3,6 +3,7 @@
 mod disk;
 mod documents;
 mod generated;
+mod jobs;
 mod meaning;
 mod problems;
 mod tools;

@@ -105,7 +105,7 @@ impl Rig {
         let end = self.clock.mono() + Duration::from_millis(ms);
         for _ in 0..10_000 {
             let now = self.clock.mono();
-            let next = self.look().map_or(end, |next| next.clamp(now + Duration::from_millis(1), end));
+            let next = self.look().map_or(end, |next| next.max(now + Duration::from_millis(1)).min(end));
             if now >= end {
                 return;
             }
