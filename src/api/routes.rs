@@ -215,7 +215,10 @@ pub static ROUTES: &[Route] = &[
         method: "POST",
         ..get("/api/jobs/:id/run", ADMIN, "Runs a job now, beside its schedule", "JobRun", Handler::Later(jobs::run))
     },
-    Route { query: PAGE, ..get("/api/jobs/:id/runs", ADMIN, "Runs of a job, newest first", "JobRuns", Handler::Answer(jobs::runs)) },
+    Route {
+        query: PAGE,
+        ..get("/api/jobs/:id/runs", ADMIN, "Runs of a job, newest first", "JobRuns", Handler::Answer(jobs::runs))
+    },
     Route { query: PAGE, ..get("/api/audit", ADMIN, "The audit trail, newest first", "Audit", Handler::Answer(admin::audit)) },
     Route {
         query: &["limit", "level"],

@@ -45,7 +45,8 @@ fn wanted(options: &Options, user: &str) -> Result<Value, Failure> {
     for (name, value) in &options.job {
         match *name {
             "every" => {
-                let ms = pause(value).ok_or_else(|| Failure::Usage(format!("--every {value:?} is no time, as 90s, 15m, 2h or 1d")))?;
+                let ms =
+                    pause(value).ok_or_else(|| Failure::Usage(format!("--every {value:?} is no time, as 90s, 15m, 2h or 1d")))?;
                 body["every"] = json!(ms);
             }
             "catch-up" => body["catchUp"] = json!(true),
@@ -89,7 +90,11 @@ fn one(job: &Value) {
         _ => None,
     });
     let next = job["nextMs"].as_i64().map_or("never again".into(), |ms| format!("next {}", rfc3339(ms)));
-    let work = if job["prompt"].is_string() { format!("{}: {}", field(job, "agent"), field(job, "prompt")) } else { field(job, "message") };
+    let work = if job["prompt"].is_string() {
+        format!("{}: {}", field(job, "agent"), field(job, "prompt"))
+    } else {
+        field(job, "message")
+    };
     let (id, user, by) = (styled("1", &field(job, "id")), field(job, "userId"), field(job, "by"));
     text(&format!("{id} ({by}) for {user}, {}, {next}: {work}", when.unwrap_or_default()));
 }
@@ -111,9 +116,15 @@ fn shown(run: &Value) {
 mod tests {
     #[test]
     fn pauses() {
-        for (text, ms) in
-            [("90s", Some(90_000)), ("1500ms", Some(1500)), ("2h", Some(7_200_000)), ("1d", Some(86_400_000)), ("5", None), ("s", None), ("5y", None)]
-        {
+        for (text, ms) in [
+            ("90s", Some(90_000)),
+            ("1500ms", Some(1500)),
+            ("2h", Some(7_200_000)),
+            ("1d", Some(86_400_000)),
+            ("5", None),
+            ("s", None),
+            ("5y", None),
+        ] {
             assert_eq!(super::pause(text), ms, "{text}");
         }
     }

@@ -124,7 +124,12 @@ impl Cron {
 
 /// The bits of a field.
 fn set(field: &str, what: &str, least: u32, most: u32, names: &[&str], first: u32) -> Result<u64, String> {
-    let wrong = || format!("{what} is {:?}; expected numbers from {least} to {most}, as 1, 1-5, */2 or 1,3", crate::base::error::shorten(field, 40));
+    let wrong = || {
+        format!(
+            "{what} is {:?}; expected numbers from {least} to {most}, as 1, 1-5, */2 or 1,3",
+            crate::base::error::shorten(field, 40)
+        )
+    };
     let number = |text: &str| {
         let named = names.iter().position(|n| n.eq_ignore_ascii_case(text)).map(|i| i as u32 + first);
         let digits = !text.is_empty() && text.len() <= 2 && text.bytes().all(|b| b.is_ascii_digit());

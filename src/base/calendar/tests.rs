@@ -72,7 +72,12 @@ fn clocks_that_change() {
     york("15 1 * * *", "2026-10-31T12:00:00-04:00", &["2026-11-01 01:15 -04:00", "2026-11-02 01:15 -05:00"]);
     york("0 */6 * * *", "2026-03-07T20:00:00-05:00", &["2026-03-08 00:00 -05:00", "2026-03-08 06:00 -04:00"]);
     // Half an hour, midnight itself, and a day that a place left out.
-    check("15,40 2 * * *", "Australia/Lord_Howe", "2026-10-03T12:00:00Z", &["2026-10-04 02:30 +11:00", "2026-10-04 02:40 +11:00"]);
+    check(
+        "15,40 2 * * *",
+        "Australia/Lord_Howe",
+        "2026-10-03T12:00:00Z",
+        &["2026-10-04 02:30 +11:00", "2026-10-04 02:40 +11:00"],
+    );
     check("0 0 * * *", "Africa/Cairo", "2026-04-23T12:00:00Z", &["2026-04-24 01:00 +03:00", "2026-04-25 00:00 +03:00"]);
     check("0 12 30 12 *", "Pacific/Apia", "2011-12-01T00:00:00Z", &["2011-12-31 00:00 +14:00", "2012-12-30 12:00 +14:00"]);
 }
@@ -110,7 +115,8 @@ fn lines_that_are_none() {
 
 #[test]
 fn zones_and_times() {
-    for (name, ok) in [("UTC", true), ("europe/berlin", true), ("Mars/Olympus", false), ("../../etc/passwd", false), ("", false)] {
+    for (name, ok) in [("UTC", true), ("europe/berlin", true), ("Mars/Olympus", false), ("../../etc/passwd", false), ("", false)]
+    {
         assert_eq!(Zone::named(name).is_ok(), ok, "{name}");
     }
     assert_eq!(Zone::named("Mars/Olympus"), Err(NoZone::Unknown));

@@ -48,11 +48,7 @@ impl Resolver<'_> {
     }
 
     fn when(&mut self, job: &raw::Job, path: &str) -> Option<When> {
-        let written = [
-            job.at.clone().map(When::At),
-            job.every.map(When::Every),
-            job.cron.clone().map(When::Cron),
-        ];
+        let written = [job.at.clone().map(When::At), job.every.map(When::Every), job.cron.clone().map(When::Cron)];
         let mut written = written.into_iter().flatten();
         let (Some(when), None) = (written.next(), written.next()) else {
             self.out.add(path, "needs exactly one of `at`, `every` and `cron`");

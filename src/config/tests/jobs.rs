@@ -49,7 +49,10 @@ fn what_is_wrong() {
             "$.jobs[0].channel: there is no channel \"defualt\"; the nearest one is \"default\"",
         ],
     );
-    check(r#"{"every": 999, "message": "x", "userId": "a"}"#, &["$.jobs[0].every: found 999, expected 1000 to 31536000000"]);
+    check(
+        r#"{"every": 999, "message": "x", "userId": "a"}"#,
+        &["$.jobs[0].every: found 999, expected a whole number from 1000 to 31536000000 or null"],
+    );
     check(
         r#"{"cron": "0 0 31 2 *", "message": "x", "userId": "a"}"#,
         &["$.jobs[0].cron: never comes: none of these months has that day"],
@@ -73,12 +76,6 @@ fn what_is_wrong() {
     let job = r#"{"id": "x", "every": 1000, "message": "x", "userId": "a"}"#;
     let second = r#"{"id": "job-3", "every": 1000, "message": "x", "userId": "a"}"#;
     let third = r#"{"every": 1000, "message": "x", "userId": "a"}"#;
-    check(
-        &format!("{job}, {job}"),
-        &["$.jobs[1].id: there is a job \"x\" before it already; choose another id"],
-    );
-    check(
-        &format!("{job}, {second}, {third}"),
-        &["$.jobs[2].id: there is a job \"job-3\" before it already; choose another id"],
-    );
+    check(&format!("{job}, {job}"), &["$.jobs[1].id: there is a job \"x\" before it already; choose another id"]);
+    check(&format!("{job}, {second}, {third}"), &["$.jobs[2].id: there is a job \"job-3\" before it already; choose another id"]);
 }

@@ -9,9 +9,9 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use crate::domain::{Job, JobRun, Schedule, Work};
-use crate::flow::{Flow, POLL};
 use crate::flow::jobs::run::{Ended, Started};
 use crate::flow::jobs::{GRACE_MS, PAUSE};
+use crate::flow::{Flow, POLL};
 use crate::store::{Page, Result, StoreError};
 
 /// Runs of one pass.

@@ -305,7 +305,8 @@ fn a_clock_that_was_never_set() {
 
 #[test]
 fn the_configurations_jobs() {
-    let daily = json!({"id": "news", "cron": "0 8 * * *", "timezone": "Europe/Berlin", "agent": "main", "prompt": "x", "userId": "ana"});
+    let daily =
+        json!({"id": "news", "cron": "0 8 * * *", "timezone": "Europe/Berlin", "agent": "main", "prompt": "x", "userId": "ana"});
     let hourly = json!({"every": HOUR, "message": "hi", "userId": "ana"});
     let mut rig = Rig::new(json!([daily, hourly]));
     let ids = |rig: &Rig| rig.store.jobs().unwrap().into_iter().map(|j| format!("{} {}", j.id, j.by)).collect::<Vec<_>>();

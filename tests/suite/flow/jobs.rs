@@ -1,7 +1,5 @@
 //! Jobs: by the API, by the configuration, by the command line; over a kill.
 
-use std::process::Stdio;
-
 use serde_json::{Value, json};
 
 use super::{DOOR, with_door};
@@ -27,7 +25,10 @@ fn every_second_over_a_kill_and_never_twice() {
     gateway.call("POST", "/webhook/door").token(DOOR).json(&body).send().expect(202);
     sink.until(1, 10);
     let made = add(&gateway, json!({"id": "tick", "every": 1000, "message": "tock", "userId": "carl", "catchUp": true}));
-    assert_eq!((&made["by"], &made["every"], &made["message"], &made["enabled"]), (&json!("admin"), &json!(1000), &json!("tock"), &json!(true)));
+    assert_eq!(
+        (&made["by"], &made["every"], &made["message"], &made["enabled"]),
+        (&json!("admin"), &json!(1000), &json!("tock"), &json!(true))
+    );
     sink.until(3, 10);
     gateway.kill9();
     gateway.restart();
@@ -75,9 +76,9 @@ fn a_turn_now_and_by_its_schedule() {
 fn what_the_api_refuses() {
     let jobs = json!({"jobs": [{"id": "mine", "every": 3_600_000, "message": "hi", "userId": "ana"}]});
     let gateway = Gateway::start(merged(echo_config(), jobs));
-    eventually(10, "the configuration's job is there", || {
+    eventually("the configuration's job is there", 10, || {
         let list = gateway.call("GET", "/api/jobs").token(ADMIN).send().expect(200).json();
-        list["jobs"][0]["id"] == "mine" && list["jobs"][0]["by"] == "config"
+        (list["jobs"][0]["id"] == "mine" && list["jobs"][0]["by"] == "config").then_some(())
     });
     gateway.call("GET", "/api/jobs").token(OPERATOR).send().expect_error(403, "forbidden");
     for (method, path) in [("PUT", "/api/jobs/mine"), ("DELETE", "/api/jobs/mine")] {
@@ -106,25 +107,4 @@ fn what_the_api_refuses() {
     let never = add(&gateway, json!({"every": 3_600_000, "message": "x", "userId": "never-seen"}));
     let path = format!("/api/jobs/{}/run", never["id"].as_str().unwrap());
     gateway.call("POST", &path).token(ADMIN).send().expect_error(409, "conflict");
-}
-
-#[test]
-fn by_the_command_line() {
-    let gateway = Gateway::start(echo_config());
-    let tell = |words: &[&str]| {
-        let mut command = gateway.command();
-        command.args(words).stdin(Stdio::null());
-        let out = command.output().unwrap();
-        (out.status.code(), String::from_utf8_lossy(&out.stdout).into_owned() + &String::from_utf8_lossy(&out.stderr))
-    };
-    assert_eq!(tell(&["jobs"]).1.trim(), "no jobs");
-    let (code, shown) = tell(&["jobs", "add", "ana", "--id", "tea", "--every", "2h", "--message", "Tea?"]);
-    assert_eq!(code, Some(0), "{shown}");
-    assert!(shown.contains("tea (") && shown.contains("every 7200000 ms") && shown.ends_with(": Tea?\n"), "{shown}");
-    assert!(tell(&["jobs", "list"]).1.starts_with("tea ("));
-    assert_eq!(tell(&["jobs", "add", "ana", "--every", "soon", "--message", "x"]).0, Some(2));
-    assert_eq!(tell(&["jobs", "add", "ana", "--message", "x"]).0, Some(1));
-    assert_eq!(tell(&["jobs", "runs", "tea"]).1.trim(), "no runs yet");
-    assert_eq!(tell(&["jobs", "remove", "tea"]).1.trim(), "tea removed");
-    assert_eq!(tell(&["jobs", "run", "tea"]).0, Some(1));
 }
