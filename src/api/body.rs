@@ -80,6 +80,36 @@ impl<'a> Fields<'a> {
         }
     }
 
+    /// `true` or `false`, or nothing (absent or null).
+    pub fn optional_flag(&mut self, key: &str) -> Option<bool> {
+        match self.object?.get(key)? {
+            Value::Null => None,
+            Value::Bool(flag) => Some(*flag),
+            _ => {
+                self.problem(key, "expected true or false");
+                None
+            }
+        }
+    }
+
+    /// A whole number from `least` to `most`, or nothing (absent or null).
+    pub fn optional_number(&mut self, key: &str, least: u64, most: u64) -> Option<u64> {
+        let value = self.object?.get(key).filter(|v| !v.is_null())?;
+        let number = value.as_u64().filter(|n| (least..=most).contains(n));
+        if number.is_none() {
+            self.problem(key, &format!("expected a whole number from {least} to {most}"));
+        }
+        number
+    }
+
+    /// Refuses fields beside these.
+    pub fn only(&mut self, keys: &[&str]) {
+        for key in self.object.iter().flat_map(|o| o.keys()).filter(|k| !keys.contains(&k.as_str())) {
+            let key = crate::base::error::shorten(key, 64);
+            self.problems.push((format!("$.{key}"), "there is no such field".to_string()));
+        }
+    }
+
     /// An id: a text without control characters.
     pub fn id(&mut self, key: &str) -> String {
         let text = self.text(key, crate::domain::ID_BYTES_MAX);
@@ -89,8 +119,10 @@ impl<'a> Fields<'a> {
         text
     }
 
-    fn problem(&mut self, key: &str, message: &str) {
-        self.problems.push((format!("$.{key}"), message.to_string()));
+    /// Notes a problem of a field; of the whole where `key` is empty.
+    pub fn problem(&mut self, key: &str, message: &str) {
+        let path = if key.is_empty() { "$".to_string() } else { format!("$.{key}") };
+        self.problems.push((path, message.to_string()));
     }
 
     /// Ends the reading.

@@ -10,6 +10,7 @@ pub mod body;
 pub mod error;
 pub mod feed;
 pub mod health;
+pub mod jobs;
 pub mod memory;
 pub mod messages;
 pub mod openapi;

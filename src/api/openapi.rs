@@ -87,9 +87,9 @@ fn responses(route: &Route) -> Value {
     let statuses: &[&str] = match (route.path, route.method) {
         ("/ws", _) => &[],
         ("/webhook/:channel", _) => &["200", "202"],
-        ("/api/message", _) | ("/api/channels/:name/reconnect", _) => &["202"],
+        ("/api/message", _) | ("/api/channels/:name/reconnect", _) | ("/api/jobs/:id/run", _) => &["202"],
         (_, "DELETE") => &["204"],
-        ("/api/memory", "POST") => &["201"],
+        ("/api/memory" | "/api/jobs", "POST") => &["201"],
         _ => &["200"],
     };
     for status in statuses {
@@ -190,7 +190,36 @@ fn schemas() -> Value {
     if let (Value::Object(into), Value::Object(more)) = (&mut all, agents_schemas()) {
         into.extend(more);
     }
+    if let (Value::Object(into), Value::Object(more)) = (&mut all, jobs_schemas()) {
+        into.extend(more);
+    }
     all
+}
+
+fn jobs_schemas() -> Value {
+    let text = json!({"type": "string"});
+    let number = json!({"type": "integer"});
+    let flag = json!({"type": "boolean"});
+    let id = json!({"type": "string", "minLength": 1, "maxLength": 64});
+    let long = json!({"type": "string", "minLength": 1, "maxLength": 65536});
+    let written = json!({
+        "id": id, "at": {"type": "string", "format": "date-time"}, "every": {"type": "integer", "minimum": 1000},
+        "cron": text, "timezone": text, "agent": text, "prompt": long, "message": long, "channel": text,
+        "userId": {"type": "string", "minLength": 1, "maxLength": 256}, "catchUp": flag, "enabled": flag,
+    });
+    let mut kept = written.clone();
+    for (name, schema) in [("by", &text), ("nextMs", &number), ("updatedMs", &number)] {
+        kept[name] = schema.clone();
+    }
+    json!({
+        "NewJob": object(&["userId"], written),
+        "Job": object(&["id", "by", "userId", "catchUp", "enabled", "updatedMs"], kept),
+        "Jobs": list("jobs", json!({"$ref": "#/components/schemas/Job"})),
+        "JobRun": object(&["jobId", "dueMs", "atMs", "outcome", "detail"], json!({
+            "jobId": text, "dueMs": number, "atMs": number, "outcome": {"enum": ["ran", "skipped", "failed"]}, "detail": text,
+        })),
+        "JobRuns": list("runs", json!({"$ref": "#/components/schemas/JobRun"})),
+    })
 }
 
 fn own_schemas() -> Value {

@@ -4,7 +4,7 @@
 //! whole segments, each percent-decoded once; it cannot fail otherwise than by not matching.
 
 use crate::api::{Api, ApiError};
-use crate::api::{Call, admin, approvals, health, memory, messages, outbox, pairings, sessions, tools, usage, v1};
+use crate::api::{Call, admin, approvals, health, jobs, memory, messages, outbox, pairings, sessions, tools, usage, v1};
 use crate::domain::Role;
 use crate::net::http::{Lane, Response, percent_decode};
 
@@ -204,6 +204,31 @@ pub static ROUTES: &[Route] = &[
         ..get("/api/outbox/:id/retry", OPERATOR, "Revives a dead or unknown delivery", "Delivery", Handler::Answer(outbox::retry))
     },
     Route { method: "DELETE", ..get("/api/outbox/:id", OPERATOR, "Removes a delivery", "", Handler::Answer(outbox::remove)) },
+    get("/api/jobs", ADMIN, "Scheduled turns and messages, by id", "Jobs", Handler::Answer(jobs::list)),
+    Route {
+        method: "POST",
+        body: true,
+        schemas: ("NewJob", "Job"),
+        ..get("/api/jobs", ADMIN, "Makes a job", "", Handler::Answer(jobs::add))
+    },
+    Route {
+        method: "PUT",
+        body: true,
+        schemas: ("NewJob", "Job"),
+        ..get("/api/jobs/:id", ADMIN, "Replaces a job that the configuration doesn't have", "", Handler::Answer(jobs::replace))
+    },
+    Route {
+        method: "DELETE",
+        ..get("/api/jobs/:id", ADMIN, "Removes a job that the configuration doesn't have", "", Handler::Answer(jobs::remove))
+    },
+    Route {
+        method: "POST",
+        ..get("/api/jobs/:id/run", ADMIN, "Runs a job now, beside its schedule", "JobRun", Handler::Later(jobs::run))
+    },
+    Route {
+        query: PAGE,
+        ..get("/api/jobs/:id/runs", ADMIN, "Runs of a job, newest first", "JobRuns", Handler::Answer(jobs::runs))
+    },
     Route { query: PAGE, ..get("/api/audit", ADMIN, "The audit trail, newest first", "Audit", Handler::Answer(admin::audit)) },
     Route {
         query: &["limit", "level"],
@@ -315,6 +340,8 @@ mod tests {
         check("GET", "/v1/models/gatelet%2Fmain", "GET /v1/models/:model gatelet/main");
         check("GET", "/v1/models/gatelet/main", "404");
         check("PATCH", "/api/memory/not_1", "405 PUT, DELETE");
+        check("POST", "/api/jobs/a/run", "POST /api/jobs/:id/run a");
+        check("GET", "/api/jobs/a", "405 PUT, DELETE");
         check("GET", "//health", "404");
         check("get", "/health", "405 GET, HEAD");
     }

@@ -8,6 +8,7 @@ mod approvals;
 mod chat;
 mod check;
 mod exec;
+mod jobs;
 mod lists;
 mod memory;
 mod options;
@@ -70,6 +71,8 @@ commands:
   sessions              conversations; show USER, erase USER
   outbox                what is to be sent, was, or could not be; list STATE, retry ID, drop ID
   memory list USER      what agents keep about a user; add USER TEXT, edit ID TEXT, forget ID
+  jobs                  scheduled turns and messages
+  jobs add USER         make one (--at, --every or --cron; --message, or --agent and --prompt); remove ID, run ID, runs ID
   version               the version
 
 options:
@@ -80,7 +83,10 @@ options:
   --json                answer in JSON
   --channel NAME        send: the channel to use
   --key KEY             send: a repeat with the same key is the same message
-  --agent NAME          chat: the agent to talk to; memory: whose notes
+  --agent NAME          chat: the agent to talk to; memory: whose notes; jobs: whose turn
+  --at TIME             jobs: once, in RFC 3339; --every 90s, 15m, 2h, 1d; --cron 'M H D M W' with --timezone ZONE
+  --prompt TEXT         jobs: what the agent is asked; --message TEXT is sent as it is
+  --id ID, --catch-up   jobs: its id; make up for missed runs, once
   -h, --help            this text
 ";
 
@@ -146,6 +152,7 @@ fn run(options: &Options) -> Result<(), Failure> {
         "messages" => lists::messages(options),
         "sessions" => lists::sessions(options),
         "outbox" => lists::outbox(options),
+        "jobs" => jobs::run(options),
         "memory" => memory::run(options),
         "version" => {
             output::text(&if options.json {

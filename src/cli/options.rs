@@ -28,7 +28,12 @@ pub struct Options {
     pub key: Option<String>,
     /// `--agent`.
     pub agent: Option<String>,
+    /// What describes a job: `--at`, `--every`, `--cron`, `--timezone`, `--prompt`, `--message`, `--id`, `--catch-up`, by their names.
+    pub job: Vec<(&'static str, String)>,
 }
+
+/// Options with a value that describe a job.
+const JOB: &[&str] = &["at", "every", "cron", "timezone", "prompt", "message", "id"];
 
 /// What the words came to.
 #[derive(Debug)]
@@ -63,6 +68,11 @@ pub fn parse(words: impl IntoIterator<Item = OsString>) -> Result<Parsed, String
             Long("channel") => options.channel = Some(text(value(&mut parser, "--channel")?)?),
             Long("key") => options.key = Some(text(value(&mut parser, "--key")?)?),
             Long("agent") => options.agent = Some(text(value(&mut parser, "--agent")?)?),
+            Long("catch-up") => options.job.push(("catch-up", String::new())),
+            Long(name) if JOB.contains(&name) => {
+                let name = JOB.iter().copied().find(|n| *n == name).unwrap_or_default();
+                options.job.push((name, text(value(&mut parser, &format!("--{name}"))?)?));
+            }
             Value(word) if command.is_none() => command = Some(text(word)?),
             Value(word) => options.arguments.push(text(word)?),
             other => return Err(other.unexpected().to_string()),
@@ -70,7 +80,7 @@ pub fn parse(words: impl IntoIterator<Item = OsString>) -> Result<Parsed, String
     }
     options.command = command.unwrap_or_else(|| "serve".to_string());
     let takes = match options.command.as_str() {
-        "send" | "approvals" | "pairings" | "channels" | "messages" | "sessions" | "outbox" => 2,
+        "send" | "approvals" | "pairings" | "channels" | "messages" | "sessions" | "outbox" | "jobs" => 2,
         "memory" => 3,
         "agents" => 1,
         _ => 0,

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use crate::base::backoff::Retry;
 use crate::base::secret::Secret;
-use crate::domain::{Role, Standing};
+use crate::domain::{Role, Standing, When, Work};
 
 pub use channels::*;
 
@@ -31,6 +31,8 @@ pub struct Config {
     pub bindings: Vec<Binding>,
     /// `tools`.
     pub tools: Tools,
+    /// `jobs`.
+    pub jobs: Vec<Job>,
     /// `store.path`, absolute.
     pub store_path: PathBuf,
     /// `log`.
@@ -321,6 +323,25 @@ pub struct Binding {
     pub user: String,
     /// An agent's name.
     pub agent: String,
+}
+
+/// One of `jobs`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Job {
+    /// `id`, or `job-` and its place in the list, from 1.
+    pub id: String,
+    /// `at`, `every` or `cron`.
+    pub when: When,
+    /// `timezone`.
+    pub timezone: Option<String>,
+    /// `agent` and `prompt`, or `message`.
+    pub work: Work,
+    /// `userId`.
+    pub user_id: String,
+    /// `channel`; `None` where the user was last seen.
+    pub channel: Option<String>,
+    /// `catchUp`.
+    pub catch_up: bool,
 }
 
 /// `log`.

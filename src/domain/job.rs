@@ -1,6 +1,7 @@
 //! Scheduled turns and messages.
 
-use serde::{Deserialize, Serialize};
+use serde::ser::SerializeMap;
+use serde::{Deserialize, Serialize, Serializer};
 
 /// When a job runs.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -44,7 +45,7 @@ pub struct Job {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub timezone: Option<String>,
     /// What.
-    #[serde(flatten)]
+    #[serde(flatten, serialize_with = "flat")]
     pub work: Work,
     /// Who gets it.
     pub user_id: String,
@@ -60,6 +61,19 @@ pub struct Job {
     pub next_ms: Option<i64>,
     /// When it was made or last changed.
     pub updated_ms: i64,
+}
+
+/// As it is written in a configuration: `agent` and `prompt`, or `message`.
+fn flat<S: Serializer>(work: &Work, serializer: S) -> Result<S::Ok, S::Error> {
+    let mut map = serializer.serialize_map(None)?;
+    match work {
+        Work::Turn { agent, prompt } => {
+            map.serialize_entry("agent", agent)?;
+            map.serialize_entry("prompt", prompt)?;
+        }
+        Work::Message(text) => map.serialize_entry("message", text)?,
+    }
+    map.end()
 }
 
 /// One run of a job.

@@ -9,6 +9,7 @@ mod message;
 mod pairing;
 mod principal;
 mod request;
+mod schedule;
 mod session;
 mod tool;
 
@@ -19,6 +20,7 @@ pub use message::{Accepted, InboundMessage, MessageState, NewInbound, TimelineEn
 pub use pairing::{PAIRING_MS, PAIRING_TRIES, PAIRINGS_MAX, Pairing};
 pub use principal::{Principal, Role, Standing};
 pub use request::{Asked, Spoken};
+pub use schedule::{Schedule, Unfit};
 pub use session::{Claim, Collected, Entry, FinishedTurn, Said, SessionInfo, Step, StepKind};
 pub use tool::{Approval, ApprovalState, CallResult, Decision, LearnedRule, ToolCall};
 

@@ -40,4 +40,8 @@ impl Courier for Arc<Flow> {
             Err(_) => Err(Error::new(ErrorKind::Timeout, "it is not known yet whether the message was taken: the store is slow")),
         }
     }
+
+    fn jobs_changed(&self) {
+        Flow::jobs_changed(self);
+    }
 }

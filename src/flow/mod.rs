@@ -15,6 +15,7 @@ pub mod heartbeat;
 pub mod hub;
 pub mod ingress;
 mod inlet;
+pub mod jobs;
 pub mod listeners;
 mod notices;
 pub mod outbound;
@@ -44,10 +45,11 @@ use crate::base::live::Live;
 use crate::base::stop::Stop;
 use crate::base::threads::{STACK, Threads};
 use crate::channel::registry::Registry;
-use crate::config::{Config, RateLimit};
+use crate::config::{self, Config, RateLimit};
 use crate::flow::admission::Policy;
 use crate::flow::cancel::Running;
 use crate::flow::hub::Hub;
+use crate::flow::jobs::Jobs;
 use crate::flow::listeners::Listeners;
 use crate::flow::notices::Notices;
 use crate::flow::pairing::{Places, Tells};
@@ -83,6 +85,8 @@ pub struct Settings {
     pub channels: BTreeMap<String, Policy>,
     /// `gateway.notify`.
     pub notify: Vec<String>,
+    /// `jobs`.
+    pub jobs: Vec<config::Job>,
 }
 
 impl Settings {
@@ -96,6 +100,7 @@ impl Settings {
             max_memory: config.gateway.limits.max_memory,
             channels: config.channels.iter().map(|(name, channel)| (name.clone(), Policy::new(channel))).collect(),
             notify: config.gateway.notify.clone(),
+            jobs: config.jobs.clone(),
         }
     }
 }
@@ -134,6 +139,7 @@ pub struct Flow {
     pub waiters: Waiters,
     /// Who listens to a reply while it is spoken.
     pub listeners: Listeners,
+    jobs: Jobs,
     rate: Limiter,
     /// Senders who were told lately why nothing of theirs is taken.
     tells: Tells,
@@ -209,6 +215,7 @@ impl Flow {
             hub: Hub::new(),
             waiters: Waiters::new(),
             listeners: Listeners::new(),
+            jobs: Jobs::default(),
             rate: Limiter::new(),
             tells: Tells::default(),
             places: Places::default(),
@@ -253,6 +260,7 @@ impl Flow {
             threads.spawn(name, STACK, stop, move || run_errands(&queue, &end))?;
         }
         self.urge(); // what the former process left
+        self.sync_jobs();
         let (flow, end) = (self.clone(), stop.clone());
         threads.spawn("timer", STACK, stop, move || timer::run(&flow, &end))
     }

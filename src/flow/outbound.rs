@@ -77,7 +77,7 @@ impl Flow {
     }
 
     /// Where to reach a user.
-    fn place_of(&self, user_id: &str, channel: Option<&str>) -> Result<Seen> {
+    pub(super) fn place_of(&self, user_id: &str, channel: Option<&str>) -> Result<Seen> {
         let seen = self.store.seen(user_id)?;
         let channels = self.channels.get();
         let can_send = |name: &str| channels.get(name).is_some_and(|c| c.handoff().is_some());

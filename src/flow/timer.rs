@@ -1,4 +1,4 @@
-//! The timer thread: callers whose wait is over, the heartbeat, windows that ended, retention.
+//! The timer thread: callers whose wait is over, jobs, the heartbeat, windows that ended, retention.
 //!
 //! Invariant: it sleeps until the next deadline that exists; nothing here blocks for longer than one read or write of the
 //! store. A panic in one pass is caught by the thread's owner and the next pass goes on.
@@ -33,6 +33,7 @@ pub fn run(flow: &Arc<Flow>, stop: &Stop) {
         let (typing, notice) = (flow.tick_typing(now), flow.tell_of_channels(now));
         let (due, repeat) = flow.hub.due_repeats(now);
         due.iter().for_each(|r| send_again(flow, r));
+        let job = flow.tick_jobs();
         if now >= beat {
             heartbeat::beat(flow);
             beat = now + flow.settings.get().heartbeat;
@@ -54,7 +55,7 @@ pub fn run(flow: &Arc<Flow>, stop: &Stop) {
         beat = beat.min(now + flow.settings.get().heartbeat); // a reload may have shortened it
         // One that could not be expired is tried again at the heartbeat.
         let question = question.filter(|due| !due.is_zero()).map(|due| now + due);
-        let next = [Some(beat), Some(sweep), Some(prune), waiting, repeat, listening, typing, notice, question]
+        let next = [Some(beat), Some(sweep), Some(prune), waiting, repeat, listening, typing, notice, question, job]
             .into_iter()
             .flatten()
             .min()

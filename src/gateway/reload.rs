@@ -153,6 +153,7 @@ impl Reload {
             door.wake(); // shorter deadlines count at once
         }
         parts.flow.settings.set(FlowSettings::new(config));
+        parts.flow.sync_jobs();
         parts.sockets.set(websocket_settings(config));
         let old = parts.flow.channels.get();
         let chat = parts.chat.clone();

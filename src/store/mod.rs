@@ -342,6 +342,9 @@ pub trait Store: Send + Sync {
     /// job's `next_ms` is not `run.due_ms` any more (somebody else ran it, or it was changed): nothing is written.
     fn record_run(&self, run: JobRun, next_ms: Option<i64>) -> Result<()>;
 
+    /// Records a run beside the schedule: the job's next run stays as it is. Durable. `NotFound` where there is no such job.
+    fn note_run(&self, run: JobRun) -> Result<()>;
+
     /// The runs of a job, newest first.
     fn job_runs(&self, id: &str, page: Page) -> Result<Listed<JobRun>>;
 

@@ -218,6 +218,25 @@ fn channels_messages_sessions_outbox_and_pairings() {
 }
 
 #[test]
+fn jobs() {
+    let gateway = Gateway::start(echo_config());
+    let url = format!("http://127.0.0.1:{}", gateway.port);
+    let environment = [("GATELET_URL", url.as_str()), ("GATELET_TOKEN", ADMIN)];
+    let tell = |words: &[&str], code: i32| check(words, &environment, "", code);
+    assert_eq!(tell(&["jobs"], 0).out, "no jobs\n");
+    let made = tell(&["jobs", "add", "ana", "--id", "tea", "--every", "2h", "--message", "Tea?"], 0).out;
+    assert!(made.starts_with("tea (admin) for ana, every 7200000 ms, next 20") && made.ends_with(": Tea?\n"), "{made}");
+    assert_eq!(tell(&["jobs", "list"], 0).out, made);
+    tell(&["jobs", "add", "ana", "--every", "soon", "--message", "x"], 2);
+    let wrong = tell(&["jobs", "add", "ana", "--message", "x"], 1).err;
+    assert!(wrong.contains("exactly one of at, every and cron"), "{wrong}");
+    assert_eq!(tell(&["jobs", "runs", "tea"], 0).out, "no runs yet\n");
+    assert_eq!(tell(&["jobs", "remove", "tea"], 0).out, "tea removed\n");
+    tell(&["jobs", "run", "tea"], 1);
+    tell(&["jobs", "nonsense"], 2);
+}
+
+#[test]
 fn whom_it_cannot_reach_and_who_refuses() {
     let nowhere = format!("http://127.0.0.1:{}", free_port());
     for words in [&["status"][..], &["send", "ana", "x"], &["chat"], &["agents"], &["approvals"], &["memory", "list", "ana"]] {

@@ -107,7 +107,9 @@ fn a_newer_message_interrupts_its_own_senders_turn_alone() {
 fn a_channel_without_a_queue_of_its_own_answers_all() {
     let (model, sink) = (Model::slow(300), Sink::new());
     let gateway = Gateway::start(config(&model, &sink, json!({})));
-    ["one", "two", "three"].map(|text| write(&gateway, "carl", text));
+    for text in ["one", "two", "three"] {
+        write(&gateway, "carl", text);
+    }
     let texts: Vec<_> = sink.until(3, 15).iter().map(|d| d.text().to_string()).collect();
     assert_eq!(texts, ["echo: one", "echo: two", "echo: three"]);
 }

@@ -41,7 +41,7 @@ impl Tool for Save {
             let problem = format!("the note has {} bytes, a note may have {NOTE_BYTES_MAX}", text.len());
             return Err(Error::new(ErrorKind::Invalid, problem).hint("save the essence of it"));
         }
-        let (id, now) = (note_id(context), context.clock.unix_ms());
+        let (id, now) = (id_of_call("not", context), context.clock.unix_ms());
         let note = Note {
             id: id.clone(),
             user_id: context.who.user_id.clone(),
@@ -125,15 +125,14 @@ fn is_own(note: &Note, context: &Context<'_>) -> bool {
     note.user_id == context.who.user_id && note.agent == context.who.agent
 }
 
-/// The id of the note that this call saves, the same whenever it is run. As other ids it begins with a time: the message's, whose
-/// id has it.
-fn note_id(context: &Context<'_>) -> String {
+/// The id of what this call makes, the same whenever it is run. As other ids it begins with a time: the message's, whose id has it.
+pub(super) fn id_of_call(prefix: &str, context: &Context<'_>) -> String {
     const LETTERS: &[u8; 32] = b"0123456789abcdefghjkmnpqrstvwxyz";
     let is_letter = |c: &char| c.is_ascii() && LETTERS.contains(&(*c as u8));
     let time: String = context.message_id.split_once('_').map_or("", |(_, id)| id).chars().filter(is_letter).take(10).collect();
     let digest = Sha256::digest(context.key.as_bytes());
     let rest: String = digest.iter().take(16).map(|b| char::from(LETTERS[usize::from(b & 31)])).collect();
-    format!("not_{time:0>10}{rest}")
+    format!("{prefix}_{time:0>10}{rest}")
 }
 
 fn broken(e: &StoreError) -> Error {

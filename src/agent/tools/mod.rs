@@ -7,6 +7,7 @@
 
 mod html;
 pub mod http;
+pub mod job;
 pub mod memory;
 pub mod message;
 mod names;
@@ -110,6 +111,9 @@ pub trait Courier: Send + Sync {
     /// # Errors
     /// `Invalid` for a user never seen or a channel that can't send, `Transient` where the store can't write.
     fn send(&self, user_id: &str, channel: Option<&str>, text: &str, key: &str) -> Result<String>;
+
+    /// Told that jobs in the store were changed, so that they run at their new times.
+    fn jobs_changed(&self) {}
 }
 
 /// A tool.
@@ -195,6 +199,9 @@ pub fn built_in() -> Vec<Arc<dyn Tool>> {
         Arc::new(memory::Forget::default()),
         Arc::new(session::History::default()),
         Arc::new(message::Send::default()),
+        Arc::new(job::Create::default()),
+        Arc::new(job::List::default()),
+        Arc::new(job::Delete::default()),
     ]
 }
 

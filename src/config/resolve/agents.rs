@@ -108,7 +108,7 @@ impl Resolver<'_> {
 }
 
 /// A name that nothing bears.
-fn missing<'a>(what: &str, name: &str, known: impl Iterator<Item = &'a str>) -> String {
+pub(super) fn missing<'a>(what: &str, name: &str, known: impl Iterator<Item = &'a str>) -> String {
     let known: Vec<&str> = known.collect();
     let name_shown = quoted(name);
     match nearest(name, known.iter().copied()) {

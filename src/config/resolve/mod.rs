@@ -6,6 +6,7 @@
 mod agents;
 mod channels;
 mod gateway;
+mod jobs;
 mod secrets;
 mod text;
 mod tools;
@@ -130,6 +131,7 @@ impl Resolver<'_> {
             agents: self.agents(raw),
             bindings: self.bindings(raw),
             tools: self.tools(&raw.tools),
+            jobs: self.jobs(raw),
             store_path: self.path(&raw.store.path, "$.store.path"),
             log: log(&raw.log),
         };

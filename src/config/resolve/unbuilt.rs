@@ -16,7 +16,4 @@ pub(super) fn refuse(raw: &Raw, out: &mut Problems) {
     if !auth.oauth_providers.is_empty() {
         out.add("$.gateway.auth.oauthProviders", format!("identity providers are {NOT_YET}; leave the list empty"));
     }
-    if !raw.jobs.is_empty() {
-        out.add("$.jobs", format!("scheduled jobs are {NOT_YET}; leave the list empty"));
-    }
 }

@@ -4,6 +4,7 @@ mod channels;
 mod disk;
 mod documents;
 mod generated;
+mod jobs;
 mod meaning;
 mod problems;
 mod tools;

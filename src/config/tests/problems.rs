@@ -75,12 +75,10 @@ fn what_is_not_built_in() {
             "channels": {"tg": {"type": "telegram", "token": "1:x", "dmPolicy": "pairing"}, "off": {"type": "slack", "appToken": "x", "botToken": "y", "enabled": false},
                 "w": {"type": "webhook", "queue": "collect", "maxAge": 1000, "deliverOnly": true, "dmPolicy": "open", "groups": ["g"]},
                 "v": {"type": "webhook", "dmPolicy": "pairing"}, "u": {"type": "webhook", "allowFrom": ["ana"]}},
-            "providers": {"a": {"type": "anthropic", "apiKey": "k"}}, "agents": {"main": {"tokensPerDay": 5, "provider": "a"}},
-            "jobs": [{"every": 60000, "message": "hi", "userId": "ana"}]}"#,
+            "providers": {"a": {"type": "anthropic", "apiKey": "k"}}, "agents": {"main": {"tokensPerDay": 5, "provider": "a"}}}"#,
         &[
             "$.gateway.auth.mode: mode oauth is not built into this version; use \"token\"",
             "$.gateway.auth.oauthProviders: identity providers are not built into this version; leave the list empty",
-            "$.jobs: scheduled jobs are not built into this version; leave the list empty",
             "$.channels.v.dmPolicy: a webhook's credential is its check, and its dmPolicy is \"open\"; leave this out, and set `secret` or `token`",
             "$.channels.u.allowFrom: a webhook's credential is its check, and its dmPolicy is \"open\"; leave this out, and set `secret` or `token`",
         ],

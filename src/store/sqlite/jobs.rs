@@ -107,6 +107,18 @@ pub(super) fn record(sql: &Sql<'_>, run: &JobRun, next_ms: Option<i64>) -> Ran<(
         Some(_) => return conflict("the job does not wait for that time any more"),
     }
     sql.exec("UPDATE jobs SET next_ms = ?2 WHERE id = ?1", (&run.job_id, next_ms))?;
+    add(sql, run)
+}
+
+/// Records a run beside the schedule.
+pub(super) fn note(sql: &Sql<'_>, run: &JobRun) -> Ran<()> {
+    if find(sql, &run.job_id)?.is_none() {
+        return not_found();
+    }
+    add(sql, run)
+}
+
+fn add(sql: &Sql<'_>, run: &JobRun) -> Ran<()> {
     sql.exec(
         "INSERT INTO runs (job, due_ms, at_ms, outcome, detail) VALUES (?1, ?2, ?3, ?4, ?5)",
         (&run.job_id, run.due_ms, run.at_ms, &run.outcome, shorten(&run.detail, DETAIL_BYTES)),

@@ -363,6 +363,10 @@ impl Store for SqliteStore {
         self.write(DURABLE, move |sql| jobs::record(sql, &run, next_ms))
     }
 
+    fn note_run(&self, run: JobRun) -> Result<()> {
+        self.write(DURABLE, move |sql| jobs::note(sql, &run))
+    }
+
     fn job_runs(&self, id: &str, page: Page) -> Result<Listed<JobRun>> {
         self.read(|sql| jobs::runs(sql, id, &page))
     }

@@ -4,6 +4,7 @@ mod accept;
 mod anthropic;
 mod builtin;
 mod delivery;
+mod jobs;
 mod order;
 mod proactive;
 mod provider;

@@ -3,6 +3,7 @@
 mod built_in;
 mod door;
 mod injections;
+mod jobs;
 mod offers;
 mod policy;
 mod store;

@@ -18,7 +18,17 @@ fn names(toolbox: &Toolbox, patterns: Option<&[&str]>) -> Vec<String> {
 
 #[test]
 fn what_could_run_is_offered() {
-    let all = ["time_now", "memory_save", "memory_search", "memory_forget", "session_history", "message_send"];
+    let all = [
+        "time_now",
+        "memory_save",
+        "memory_search",
+        "memory_forget",
+        "session_history",
+        "message_send",
+        "job_create",
+        "job_list",
+        "job_delete",
+    ];
     assert_eq!(names(&toolbox(Action::Ask, &[], &[]), None), all);
     assert_eq!(names(&toolbox(Action::Deny, &[], &[]), None), [""; 0]);
     let toolbox = toolbox(Action::Deny, &["deny memory.forget", "ask message.* arguments.user=bob", "allow memory.*"], &[]);
@@ -56,10 +66,10 @@ fn lists() {
     let shown: Vec<_> = list.iter().map(|t| (t.name.as_str(), t.source.as_str(), t.policy, t.rules.len())).collect();
     assert_eq!(shown[0], ("time.now", "builtin", "allow", 1));
     assert_eq!(shown[1], ("memory.save", "builtin", "ask", 0));
-    assert_eq!(shown[6], ("mcp.files.read", "mcp.files", "deny", 3));
-    assert_eq!(shown[7], ("mcp.git.log", "mcp.git", "allow", 2));
+    assert_eq!(shown[9], ("mcp.files.read", "mcp.files", "deny", 3));
+    assert_eq!(shown[10], ("mcp.git.log", "mcp.git", "allow", 2));
     let rule = "$.tools.rules[1]: ask mcp.* where user is bob and arguments.x is 1";
-    assert_eq!(list[7].rules, [rule, "$.tools.rules[3]: allow mcp.* where role is user"]);
+    assert_eq!(list[10].rules, [rule, "$.tools.rules[3]: allow mcp.* where role is user"]);
     let json = serde_json::to_value(&list[0]).unwrap();
     let keys: Vec<_> = json.as_object().unwrap().keys().map(String::as_str).collect();
     assert_eq!(keys, ["name", "description", "schema", "idempotent", "dangerous", "safe", "source", "policy", "rules"]);
@@ -95,6 +105,6 @@ fn hi_is_small() {
         "stream": true, "stream_options": {"include_usage": true}, "max_tokens": 100_000, "tools": []});
     let whole = body.to_string().len() + tools.len() + EFFECTS_BYTES_MAX;
     println!("tools {} bytes, whole {whole}", tools.len());
-    assert!(tools.len() <= 1600, "{} bytes: {tools}", tools.len());
+    assert!(tools.len() <= 2400, "{} bytes: {tools}", tools.len());
     assert!(whole <= 4096, "{whole} bytes");
 }

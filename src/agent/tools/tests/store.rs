@@ -1,4 +1,4 @@
-//! A store that has notes, a history and an audit trail, in memory; tools ask it for nothing else.
+//! A store that has notes, jobs, a history and an audit trail, in memory; tools ask it for nothing else.
 
 use std::sync::Mutex;
 use std::time::Duration;
@@ -12,6 +12,7 @@ pub(crate) struct FakeStore {
     pub(crate) notes: Mutex<Vec<Note>>,
     pub(crate) history: Mutex<Vec<Entry>>,
     pub(crate) audit: Mutex<Vec<AuditEntry>>,
+    pub(crate) jobs: Mutex<Vec<Job>>,
     pub(crate) is_down: bool,
 }
 
@@ -222,19 +223,29 @@ impl Store for FakeStore {
     fn unpair(&self, _: &str, _: &str) -> Result<()> {
         unasked()
     }
-    fn put_job(&self, _: Job) -> Result<()> {
-        unasked()
+    fn put_job(&self, job: Job) -> Result<()> {
+        self.up()?;
+        let mut jobs = self.jobs.lock().unwrap();
+        jobs.retain(|j| j.id != job.id);
+        jobs.push(job);
+        Ok(())
     }
-    fn delete_job(&self, _: &str) -> Result<()> {
-        unasked()
+    fn delete_job(&self, id: &str) -> Result<()> {
+        self.jobs.lock().unwrap().retain(|j| j.id != id);
+        Ok(())
     }
-    fn job(&self, _: &str) -> Result<Job> {
-        unasked()
+    fn job(&self, id: &str) -> Result<Job> {
+        self.up()?;
+        self.jobs.lock().unwrap().iter().find(|j| j.id == id).cloned().ok_or(StoreError::NotFound)
     }
     fn jobs(&self) -> Result<Vec<Job>> {
-        unasked()
+        self.up()?;
+        Ok(self.jobs.lock().unwrap().clone())
     }
     fn record_run(&self, _: JobRun, _: Option<i64>) -> Result<()> {
+        unasked()
+    }
+    fn note_run(&self, _: JobRun) -> Result<()> {
         unasked()
     }
     fn job_runs(&self, _: &str, _: Page) -> Result<Listed<JobRun>> {

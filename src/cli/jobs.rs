@@ -1,0 +1,131 @@
+//! `gatelet jobs`: scheduled turns and messages.
+
+use serde_json::{Value, json};
+use ureq::http::Method;
+
+use crate::cli::Failure;
+use crate::cli::options::Options;
+use crate::cli::output::{document, field, harmless, styled, text};
+use crate::cli::remote::{Remote, escaped};
+use crate::telemetry::rfc3339;
+
+/// Runs it.
+///
+/// # Errors
+/// `Usage`; what the gateway answers.
+pub fn run(options: &Options) -> Result<(), Failure> {
+    let words: Vec<&str> = options.arguments.iter().map(String::as_str).collect();
+    let remote = || Remote::find(options, false);
+    match words.as_slice() {
+        [] | ["list"] => document(options.json, &remote()?.call("/api/jobs", None)?, list),
+        ["add", user] => {
+            let body = wanted(options, user)?;
+            document(options.json, &remote()?.call("/api/jobs", Some(&body))?, one);
+        }
+        ["remove", id] => {
+            remote()?.request(Method::DELETE, &format!("/api/jobs/{}", escaped(id)), None)?;
+            document(options.json, &json!({"id": id, "removed": true}), |_| text(&format!("{} removed", harmless(id))));
+        }
+        ["run", id] => {
+            let answer = remote()?.request(Method::POST, &format!("/api/jobs/{}/run", escaped(id)), None)?;
+            document(options.json, &answer, shown);
+        }
+        ["runs", id] => {
+            let answer = remote()?.call(&format!("/api/jobs/{}/runs?limit=100", escaped(id)), None)?;
+            document(options.json, &answer, runs);
+        }
+        _ => return Err(Failure::Usage("jobs takes list, add USER, remove ID, run ID or runs ID".into())),
+    }
+    Ok(())
+}
+
+/// The job that the options describe, for the API to judge.
+fn wanted(options: &Options, user: &str) -> Result<Value, Failure> {
+    let mut body = json!({"userId": user});
+    for (name, value) in &options.job {
+        match *name {
+            "every" => {
+                let ms =
+                    pause(value).ok_or_else(|| Failure::Usage(format!("--every {value:?} is no time, as 90s, 15m, 2h or 1d")))?;
+                body["every"] = json!(ms);
+            }
+            "catch-up" => body["catchUp"] = json!(true),
+            name => body[name] = json!(value),
+        }
+    }
+    for (name, value) in [("agent", &options.agent), ("channel", &options.channel)] {
+        if let Some(value) = value {
+            body[name] = json!(value);
+        }
+    }
+    Ok(body)
+}
+
+/// A pause in ms.
+fn pause(text: &str) -> Option<u64> {
+    let (number, unit) = text.split_at(text.find(|c: char| !c.is_ascii_digit())?);
+    let ms = match unit {
+        "ms" => 1,
+        "s" => 1000,
+        "m" => 60_000,
+        "h" => 3_600_000,
+        "d" => 86_400_000,
+        _ => return None,
+    };
+    number.parse::<u64>().ok()?.checked_mul(ms)
+}
+
+fn list(answer: &Value) {
+    let jobs = answer["jobs"].as_array().map_or(&[][..], Vec::as_slice);
+    jobs.iter().for_each(one);
+    if jobs.is_empty() {
+        text("no jobs");
+    }
+}
+
+fn one(job: &Value) {
+    let when = ["at", "every", "cron"].into_iter().find_map(|key| match &job[key] {
+        Value::String(text) => Some(format!("{key} {}", harmless(text))),
+        Value::Number(ms) => Some(format!("{key} {ms} ms")),
+        _ => None,
+    });
+    let next = job["nextMs"].as_i64().map_or("never again".into(), |ms| format!("next {}", rfc3339(ms)));
+    let work = if job["prompt"].is_string() {
+        format!("{}: {}", field(job, "agent"), field(job, "prompt"))
+    } else {
+        field(job, "message")
+    };
+    let (id, user, by) = (styled("1", &field(job, "id")), field(job, "userId"), field(job, "by"));
+    text(&format!("{id} ({by}) for {user}, {}, {next}: {work}", when.unwrap_or_default()));
+}
+
+fn runs(answer: &Value) {
+    let runs = answer["runs"].as_array().map_or(&[][..], Vec::as_slice);
+    runs.iter().for_each(shown);
+    if runs.is_empty() {
+        text("no runs yet");
+    }
+}
+
+fn shown(run: &Value) {
+    let at = run["atMs"].as_i64().map_or("-".into(), rfc3339);
+    text(&format!("{at} {} {}", field(run, "outcome"), field(run, "detail")));
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn pauses() {
+        for (text, ms) in [
+            ("90s", Some(90_000)),
+            ("1500ms", Some(1500)),
+            ("2h", Some(7_200_000)),
+            ("1d", Some(86_400_000)),
+            ("5", None),
+            ("s", None),
+            ("5y", None),
+        ] {
+            assert_eq!(super::pause(text), ms, "{text}");
+        }
+    }
+}
