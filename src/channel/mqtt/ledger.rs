@@ -68,10 +68,11 @@ impl Ledger {
         let Some(packet_id) = message.packet_id else { return self.next() };
         let digest = digest(message);
         let known = self.given.iter().position(|g| g.0 == packet_id);
-        if let Some(Given(_, serial, former)) = known.and_then(|i| self.given.get(i)) {
-            if message.is_again && *former == digest {
-                return *serial;
-            }
+        if let Some(Given(_, serial, former)) = known.and_then(|i| self.given.get(i))
+            && message.is_again
+            && *former == digest
+        {
+            return *serial;
         }
         known.map(|i| self.given.remove(i));
         let serial = self.next();

@@ -51,7 +51,7 @@ pub struct Wire {
     pub is_greeted: bool,
 }
 
-/// See [`Wire::work`].
+/// See above.
 pub struct Work {
     jobs: Sender<Job>,
     client_id: String,

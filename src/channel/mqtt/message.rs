@@ -114,16 +114,15 @@ pub fn said(message: &Received) -> Result<Said, &'static str> {
     let text = std::str::from_utf8(&message.payload).map_err(|_| "it is not UTF-8")?;
     let own = message.id.clone().filter(|id| is_id(id));
     let mut said = Said { text: text.to_string(), id: own, conversation: None, metadata: None };
-    if text.trim_start().starts_with('{') {
-        if let Ok(Value::Object(mut object)) = serde_json::from_str(text) {
-            if let Some(Value::String(words)) = object.remove("message") {
-                said.text = words;
-                let id = object.get("id").or_else(|| object.get("messageId")).and_then(word).filter(|id| is_id(id));
-                said.id = said.id.or(id);
-                said.conversation = object.get("conversationId").and_then(word).filter(|c| is_id(c));
-                said.metadata = object.remove("metadata").filter(Value::is_object);
-            }
-        }
+    if text.trim_start().starts_with('{')
+        && let Ok(Value::Object(mut object)) = serde_json::from_str(text)
+        && let Some(Value::String(words)) = object.remove("message")
+    {
+        said.text = words;
+        let id = object.get("id").or_else(|| object.get("messageId")).and_then(word).filter(|id| is_id(id));
+        said.id = said.id.or(id);
+        said.conversation = object.get("conversationId").and_then(word).filter(|c| is_id(c));
+        said.metadata = object.remove("metadata").filter(Value::is_object);
     }
     if said.text.trim().is_empty() { Err("it is empty") } else { Ok(said) }
 }
