@@ -105,6 +105,7 @@ impl Slack {
         self.world.waiting.lock().unwrap().len()
     }
 
+    #[allow(dead_code)]
     pub fn acked(&self) -> Vec<String> {
         self.world.acked.lock().unwrap().clone()
     }
