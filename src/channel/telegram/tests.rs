@@ -18,15 +18,16 @@ use crate::net::scripted::{Scripted, answer, pause, reset};
 
 const TOKEN: &str = "42:CANARY-abcdefghijklmnopqrstuvwxyz012";
 
+type Shared<T> = Arc<Mutex<Vec<T>>>;
 type Script = dyn Fn(&str, &Value) -> Option<(u16, String)> + Send + Sync;
 
 /// A Bot API: a queue of updates, and what was sent.
 struct Fake {
     peer: Scripted,
-    queue: Arc<Mutex<Vec<Value>>>,
-    sent: Arc<Mutex<Vec<Value>>>,
+    queue: Shared<Value>,
+    sent: Shared<Value>,
     /// Offsets of the polls, in order.
-    offsets: Arc<Mutex<Vec<Option<i64>>>>,
+    offsets: Shared<Option<i64>>,
 }
 
 fn refuse(status: u16, description: &str, parameters: Value) -> Option<(u16, String)> {
@@ -41,9 +42,8 @@ impl Fake {
 
     /// `script` may answer a call (method, body) in the fake's place; status 0 resets the connection.
     fn scripted(script: impl Fn(&str, &Value) -> Option<(u16, String)> + Send + Sync + 'static) -> Fake {
-        let (queue, sent, offsets) = (Arc::new(Mutex::new(Vec::new())), Arc::default(), Arc::default());
-        let (q, s, o): (Arc<Mutex<Vec<Value>>>, Arc<Mutex<Vec<Value>>>, Arc<Mutex<Vec<Option<i64>>>>) =
-            (queue.clone(), Arc::clone(&sent), Arc::clone(&offsets));
+        let fake = (Shared::default(), Shared::default(), Shared::default());
+        let (q, s, o): (Shared<Value>, Shared<Value>, Shared<Option<i64>>) = fake.clone();
         let script: Box<Script> = Box::new(script);
         let peer = Scripted::new(move |_, seen, stream| {
             let path = seen.line.split(' ').nth(1).unwrap();
@@ -69,6 +69,7 @@ impl Fake {
             };
             say(stream, 200, &json!({"ok": true, "result": result}).to_string())
         });
+        let (queue, sent, offsets) = fake;
         Fake { peer, queue, sent, offsets }
     }
 
