@@ -181,10 +181,10 @@ impl Socket {
         crash::point("discord.taken");
         *cursor = behind;
         self.uncommitted = 0;
-        if let Taken::Tell(text) = taken {
-            if let Err(e) = self.api.post(&read.channel, &text, &format!("tell {}", read.id), None) {
-                log::info!(channel = line.parts.name.as_str(); "an unknown sender could not be told: {e}");
-            }
+        if let Taken::Tell(text) = taken
+            && let Err(e) = self.api.post(&read.channel, &text, &format!("tell {}", read.id), None)
+        {
+            log::info!(channel = line.parts.name.as_str(); "an unknown sender could not be told: {e}");
         }
         Ok(true)
     }

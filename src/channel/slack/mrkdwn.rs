@@ -25,7 +25,7 @@ pub fn from_markdown(text: &str) -> String {
             let closes = line.trim_start()[3..].contains("```");
             let shown = if is_code || closes { line } else { "```" };
             out.push_str(&escaped(shown));
-            is_code = is_code != !closes;
+            is_code = is_code == closes;
         } else if is_code {
             out.push_str(&escaped(line));
         } else {
@@ -106,10 +106,10 @@ fn escaped(text: &str) -> String {
 pub fn to_plain(text: &str, me: &str) -> String {
     let mut out = String::with_capacity(text.len());
     let mut rest = text.trim_start();
-    if let Some(after) = rest.strip_prefix("<@").and_then(|r| r.strip_prefix(me)).filter(|_| !me.is_empty()) {
-        if let Some((_, behind)) = after.split_once('>').filter(|(label, _)| label.is_empty() || label.starts_with('|')) {
-            rest = behind.trim_start_matches([' ', ',', ':']);
-        }
+    if let Some(after) = rest.strip_prefix("<@").and_then(|r| r.strip_prefix(me)).filter(|_| !me.is_empty())
+        && let Some((_, behind)) = after.split_once('>').filter(|(label, _)| label.is_empty() || label.starts_with('|'))
+    {
+        rest = behind.trim_start_matches([' ', ',', ':']);
     }
     while let Some((before, after)) = rest.split_once('<') {
         out.push_str(before);

@@ -116,10 +116,10 @@ impl SocketMode {
         };
         crash::point("slack.taken");
         socket.send(&ack(id))?;
-        if let (Some(Taken::Tell(text)), Some(conversation)) = (taken, incoming.and_then(|i| i.conversation)) {
-            if let Err(e) = self.api.post(&conversation, &text) {
-                log::info!(channel = line.parts.name.as_str(); "an unknown sender could not be told: {e}");
-            }
+        if let (Some(Taken::Tell(text)), Some(conversation)) = (taken, incoming.and_then(|i| i.conversation))
+            && let Err(e) = self.api.post(&conversation, &text)
+        {
+            log::info!(channel = line.parts.name.as_str(); "an unknown sender could not be told: {e}");
         }
         Ok(())
     }
@@ -128,10 +128,10 @@ impl SocketMode {
     fn leave(&self, line: &Line, me: &Me, mut socket: Dialed) {
         for _ in 0..LEFTOVERS_MAX {
             let Ok(Got::Text(text)) = socket.recv(Duration::ZERO) else { break };
-            if let Frame::Envelope { id, incoming } = read(&text, me) {
-                if self.take(line, &mut socket, &id, incoming).is_err() {
-                    return;
-                }
+            if let Frame::Envelope { id, incoming } = read(&text, me)
+                && self.take(line, &mut socket, &id, incoming).is_err()
+            {
+                return;
             }
         }
         socket.close(1000);
