@@ -7,6 +7,8 @@
 mod api;
 mod cursor;
 mod gateway;
+#[cfg(test)]
+mod gateway_tests;
 mod message;
 mod socket;
 #[cfg(test)]

@@ -19,7 +19,6 @@ struct World {
     port: AtomicUsize,
     /// Envelopes that are not acknowledged.
     waiting: Mutex<Vec<(String, Value)>>,
-    acked: Mutex<Vec<String>>,
     posts: Mutex<Vec<Value>>,
     envelopes: AtomicUsize,
     connections: AtomicUsize,
@@ -103,11 +102,6 @@ impl Slack {
 
     pub fn waiting(&self) -> usize {
         self.world.waiting.lock().unwrap().len()
-    }
-
-    #[allow(dead_code)]
-    pub fn acked(&self) -> Vec<String> {
-        self.world.acked.lock().unwrap().clone()
     }
 
     pub fn connections(&self) -> usize {
@@ -206,7 +200,6 @@ fn converse(world: &World, mut peer: Peer) -> io::Result<()> {
             Came::Json(ack) => {
                 let id = ack["envelope_id"].as_str().unwrap_or_default().to_string();
                 world.waiting.lock().unwrap().retain(|(waiting, _)| *waiting != id);
-                world.acked.lock().unwrap().push(id);
             }
             Came::Nothing => {}
             Came::Gone => return Err(io::ErrorKind::UnexpectedEof.into()),
