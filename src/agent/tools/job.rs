@@ -2,7 +2,7 @@
 //!
 //! Invariant: a job is for the user whose turn it is, and runs with the agent that made it; others' jobs can neither be seen nor
 //! deleted, and look like jobs that don't exist; those that an operator made for the user can be seen alone. A repeat of the same
-//! call makes nothing twice. At most [`JOBS_MAX`] a user. Fails as the store does.
+//! call makes nothing twice. At most `JOBS_MAX` a user. Fails as the store does.
 
 use serde_json::{Map, Value, json};
 
