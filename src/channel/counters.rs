@@ -145,3 +145,34 @@ impl Counters {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::error::ErrorKind;
+
+    #[test]
+    fn what_is_down_holds_back_what_is_to_be_sent() {
+        use ChannelState::{Connected, Connecting, Degraded, Misconfigured, Stopped};
+        let error = Error::new(ErrorKind::Transient, "no route");
+        for (kind, states, waits_s) in [
+            ("telegram", &[Connecting][..], None),
+            ("telegram", &[Connecting, Connected], None),
+            ("telegram", &[Connected, Degraded], Some(10)),
+            ("telegram", &[Connected, Degraded, Connecting], Some(10)),
+            ("telegram", &[Degraded, Connecting, Connected], None),
+            ("telegram", &[Misconfigured], Some(60)),
+            ("telegram", &[Stopped], Some(60)),
+            ("webhook", &[Degraded], None),
+            ("webhook", &[Stopped], Some(60)),
+        ] {
+            let counters = Counters::new(Connecting, 0);
+            for state in states {
+                let why = matches!(state, Degraded | Misconfigured).then_some(&error);
+                counters.change(*state, why, 1);
+            }
+            let held = counters.status("c", kind).holds_back().map(|(pause, _)| pause.as_secs());
+            assert_eq!(held, waits_s, "{kind} {states:?}");
+        }
+    }
+}

@@ -23,6 +23,7 @@ pub mod webhook;
 
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use serde::Serialize;
 use serde_json::Value;
@@ -32,6 +33,11 @@ use crate::base::error::Result;
 use crate::base::threads::Threads;
 use crate::domain::{Accepted, Delivery, Handoff};
 use crate::net::client::Client;
+
+/// Pause before what belongs to a channel that is switched off is looked at again.
+const OFF_PAUSE: Duration = Duration::from_secs(60);
+/// The same for one that is down.
+const DOWN_PAUSE: Duration = Duration::from_secs(10);
 
 /// How a channel is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -83,6 +89,26 @@ pub struct ChannelStatus {
     pub last_heard_ms: Option<i64>,
     /// How often its connection was begun anew.
     pub reconnects: u64,
+}
+
+impl ChannelStatus {
+    /// Why nothing can be sent by it now, and how long to wait before it is looked at again: it is switched off, or has lost the
+    /// connection that it holds. Tries are not spent on that.
+    pub fn holds_back(&self) -> Option<(Duration, String)> {
+        let is_connected_kind = !matches!(self.kind, "webhook" | "websocket");
+        let why = || self.last_error.as_deref().unwrap_or("no reason is known").to_string();
+        match self.state {
+            ChannelState::Stopped => Some((OFF_PAUSE, format!("channel {} is switched off", self.name))),
+            ChannelState::Misconfigured if is_connected_kind => {
+                Some((OFF_PAUSE, format!("channel {} can't work as it is configured: {}", self.name, why())))
+            }
+            // On its way back after a failure; one that has only begun may well send before it takes in.
+            ChannelState::Degraded | ChannelState::Connecting if is_connected_kind && self.last_error.is_some() => {
+                Some((DOWN_PAUSE, format!("channel {} is down: {}", self.name, why())))
+            }
+            _ => None,
+        }
+    }
 }
 
 /// What remains of a delivery that has several parts: how many the service confirmed before, and where to record one more.

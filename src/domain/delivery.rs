@@ -144,6 +144,13 @@ pub enum Outcome {
     },
     /// Not tried, or interrupted before anything left: back to pending, the try not counted.
     Untried,
+    /// Not tried, since its channel can't take it now: back to pending after this pause, the try not counted.
+    Held {
+        /// The pause.
+        after: Duration,
+        /// Why.
+        reason: String,
+    },
 }
 
 /// The record of one try.

@@ -7,20 +7,19 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Duration;
 
 use serde_json::json;
 
 use crate::base::error::{Error, ErrorKind};
 use crate::base::stop::Stop;
-use crate::channel::{Channel, ChannelState, Progress};
+use crate::channel::{Channel, Progress};
 use crate::domain::{Attempt, Delivery, Outcome};
 use crate::flow::{Flow, POLL, STORE_PAUSE, idle};
 use crate::store::StoreError;
 use crate::telemetry::metrics::DeliveryEnd;
 
-/// Pause before what belongs to a channel that is switched off is looked at again.
-const OFF_PAUSE: Duration = Duration::from_secs(60);
+/// The longest that a delivery waits for a channel that is down or switched off, by the wall clock: 7 days.
+const HELD_MAX_MS: i64 = 7 * 24 * 3_600_000;
 
 /// The work of one delivery worker, until `stop` is set.
 pub fn work(flow: &Flow, stop: &Stop) {
@@ -52,10 +51,11 @@ pub fn step(flow: &Flow, stop: &Stop) -> bool {
     };
     let started = flow.clock.mono();
     let outcome = match channels.get(&delivery.channel) {
-        Some(channel) if channel.status().state == ChannelState::Stopped => {
-            Outcome::Retry { after: OFF_PAUSE, reason: format!("channel {} is switched off", delivery.channel) }
-        }
-        Some(channel) => attempt(flow, channel, &delivery),
+        Some(channel) => match channel.status().holds_back() {
+            Some((_, reason)) if is_stale(flow, &delivery) => Outcome::Dead { reason },
+            Some((after, reason)) => Outcome::Held { after, reason },
+            None => attempt(flow, channel, &delivery),
+        },
         None => Outcome::Dead { reason: format!("channel {} is no longer configured", delivery.channel) },
     };
     let took = flow.clock.mono().saturating_sub(started);
@@ -63,7 +63,7 @@ pub fn step(flow: &Flow, stop: &Stop) -> bool {
         Outcome::Sent => Some(DeliveryEnd::Sent),
         Outcome::Retry { .. } => Some(DeliveryEnd::Retried),
         Outcome::Dead { .. } => Some(DeliveryEnd::Dead),
-        Outcome::Untried => None,
+        Outcome::Untried | Outcome::Held { .. } => None,
     };
     if let Some(end) = end {
         flow.metrics.delivery(&delivery.channel, end, took);
@@ -112,8 +112,14 @@ fn tell(flow: &Flow, delivery: &Delivery, outcome: &Outcome) {
             log::error!(delivery_id = id, channel = delivery.channel.as_str(); "a delivery is given up, a dead letter: {reason}");
             flow.hub.event("delivery.dead", detail);
         }
+        Outcome::Held { reason, .. } => log::debug!(delivery_id = id; "a delivery waits: {reason}"),
         Outcome::Untried => {}
     }
+}
+
+/// Whether a delivery waited so long for its channel that it is given up.
+fn is_stale(flow: &Flow, delivery: &Delivery) -> bool {
+    flow.clock.unix_ms().saturating_sub(delivery.created_ms) > HELD_MAX_MS
 }
 
 /// Records the outcome, insisting while the store can't write: an unrecorded send would be sent again.

@@ -74,6 +74,15 @@ pub(super) fn record(sql: &Sql<'_>, attempt: &Attempt, look: Look) -> Ran<Next> 
             )?;
             later = Some(*after);
         }
+        Outcome::Held { after, reason } => {
+            let next = sql.now_ms().saturating_add(i64::try_from(after.as_millis()).unwrap_or(i64::MAX));
+            sql.exec(
+                "UPDATE pending SET state = 0, attempts = max(attempts - 1, 0), next_ms = ?4, last_error = ?5
+                 WHERE handoff = ?1 AND target = ?2 AND seq = ?3",
+                (handoff, target, seq, next, reason),
+            )?;
+            later = Some(*after);
+        }
         Outcome::Untried => {
             sql.exec(
                 "UPDATE pending SET state = 0, attempts = max(attempts - 1, 0) WHERE handoff = ?1 AND target = ?2 AND seq = ?3",

@@ -57,6 +57,21 @@ fn a_try_that_was_none_is_not_counted() {
     enqueue(&home, vec![letter("a", "a1")]).unwrap();
     record(&home, &take(&home).unwrap(), Outcome::Untried);
     assert_eq!(take(&home).unwrap().attempts, 1);
+    let home = Home::new();
+    enqueue(&home, vec![letter("a", "a1"), letter("b", "b1")]).unwrap();
+    // A channel that is down for ten minutes: others go on, and no try is spent.
+    for _ in 0..60 {
+        let held = take(&home).unwrap();
+        assert_eq!((held.message.as_str(), held.attempts), ("a1", 1));
+        record(&home, &held, Outcome::Held { after: Duration::from_secs(10), reason: "it is down".into() });
+        if let Some(other) = take(&home) {
+            record(&home, &other, Outcome::Sent);
+        }
+        assert_eq!(take(&home), None);
+        home.clock.advance(Duration::from_secs(10));
+    }
+    let at_last = take(&home).unwrap();
+    assert_eq!((at_last.attempts, at_last.last_error.as_deref()), (1, Some("it is down")));
 }
 
 #[test]
