@@ -5,6 +5,7 @@ mod budgets;
 mod commands;
 mod crash;
 mod injections;
+mod life;
 mod looping;
 mod mcp;
 mod memory;
