@@ -98,22 +98,10 @@ impl Counters {
         self.failed.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// A try failed: the channel works in part at best.
+    /// A try failed on a channel without a connection, whose tries alone tell how it is: it works in part at best.
     pub fn failed(&self, error: &Error, now_ms: i64) {
         self.failed.fetch_add(1, Ordering::Relaxed);
         self.held(ChannelState::Degraded, now_ms, Some(error.to_string()));
-    }
-
-    /// A message was handed over by a channel whose state its connection tells, not its sends.
-    pub fn count_sent(&self, now_ms: i64) {
-        self.sent.fetch_add(1, Ordering::Relaxed);
-        self.last_sent_ms.store(now_ms, Ordering::Relaxed);
-    }
-
-    /// A try failed on such a channel: the state stays, the error is shown.
-    pub fn count_failed(&self, error: &Error) {
-        self.failed.fetch_add(1, Ordering::Relaxed);
-        self.state.lock().unwrap_or_else(PoisonError::into_inner).last_error = Some(error.to_string());
     }
 
     fn held(&self, state: ChannelState, now_ms: i64, error: Option<String>) {

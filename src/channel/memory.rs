@@ -7,7 +7,7 @@ use crate::base::clock::Clock;
 use crate::base::threads::Threads;
 use crate::channel::{ChannelState, Incoming, Inlet, NotNow, Parts, Progress, Taken};
 use crate::config;
-use crate::domain::Accepted;
+use crate::domain::{Accepted, Delivery, DeliveryState};
 use crate::net::client::Client;
 
 /// What an inlet answers for something that comes in.
@@ -85,6 +85,28 @@ pub fn parts(name: &str, inlet: &Arc<MemoryInlet>, clock: &Clock) -> Parts {
 /// A delivery of which nothing was confirmed.
 pub fn fresh() -> Progress<'static> {
     Progress { done: 0, record: &|_| {} }
+}
+
+/// A text that is being sent to `peer`, for the first time.
+pub fn delivery(peer: &str, text: &str) -> Delivery {
+    Delivery {
+        id: "dlv_1".into(),
+        state: DeliveryState::Sending,
+        channel: "test".into(),
+        user_id: "ana".into(),
+        peer: peer.into(),
+        conversation_id: None,
+        session_id: None,
+        in_reply_to: None,
+        message: text.into(),
+        metadata: None,
+        attempts: 1,
+        parts_sent: 0,
+        last_error: None,
+        created_ms: 0,
+        sent_ms: None,
+        next_attempt_ms: None,
+    }
 }
 
 /// What all types have, everybody let in.

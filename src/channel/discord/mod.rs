@@ -120,9 +120,9 @@ impl Channel for Discord {
     fn deliver(&self, delivery: &Delivery, progress: &Progress<'_>) -> Result<()> {
         let result = self.send(delivery, progress);
         match &result {
-            Ok(()) => self.counters.count_sent(self.clock.unix_ms()),
+            Ok(()) => self.counters.delivered(self.clock.unix_ms()),
             Err(e) if e.kind == ErrorKind::Stopped => {} // our doing
-            Err(e) => self.counters.count_failed(e),
+            Err(_) => self.counters.undelivered(),
         }
         result
     }

@@ -18,10 +18,11 @@ use crate::base::clock::Clock;
 use crate::base::error::ErrorKind;
 use crate::base::secret::Secret;
 use crate::channel::counters::Counters;
+use crate::channel::memory;
 use crate::channel::memory::{MemoryInlet, common, fresh, parts};
 use crate::channel::{Channel, ChannelState, Place};
 use crate::config;
-use crate::domain::{Delivery, DeliveryState};
+use crate::domain::Delivery;
 use crate::net::scripted::{Scripted, answer, reset};
 
 const TOKEN: &str = "canary.token.0123456789";
@@ -267,24 +268,8 @@ fn a_refused_token_is_for_a_person_and_is_not_shown() {
 }
 
 fn delivery(conversation: Option<&str>, message: &str) -> Delivery {
-    Delivery {
-        id: "dlv_1".into(),
-        state: DeliveryState::Sending,
-        channel: "home".into(),
-        user_id: "ana".into(),
-        peer: "11".into(),
-        conversation_id: conversation.map(str::to_string),
-        session_id: None,
-        in_reply_to: None,
-        message: message.into(),
-        metadata: Some(json!({"replyTo": "77"})),
-        attempts: 1,
-        parts_sent: 0,
-        last_error: None,
-        created_ms: 0,
-        sent_ms: None,
-        next_attempt_ms: None,
-    }
+    let metadata = Some(json!({"replyTo": "77"}));
+    Delivery { conversation_id: conversation.map(str::to_string), metadata, ..memory::delivery("11", message) }
 }
 
 #[test]

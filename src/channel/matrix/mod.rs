@@ -92,9 +92,9 @@ impl Channel for Matrix {
         let result = self.shared.deliver(delivery, progress);
         let now_ms = self.shared.parts.clock.unix_ms();
         match &result {
-            Ok(()) => self.counters.sent(now_ms),
+            Ok(()) => self.counters.delivered(now_ms),
             Err(e) if e.kind == ErrorKind::Stopped => {} // our doing
-            Err(e) => self.counters.failed(e, now_ms),
+            Err(_) => self.counters.undelivered(),
         }
         result
     }

@@ -11,9 +11,10 @@ use serde_json::{Value, json};
 use super::*;
 use crate::base::clock::Clock;
 use crate::base::secret::Secret;
+use crate::channel::memory;
 use crate::channel::memory::{MemoryInlet, common, fresh, parts};
 use crate::channel::{ChannelState, Incoming, NotNow, Place, Taken};
-use crate::domain::{Accepted, DeliveryState};
+use crate::domain::Accepted;
 use crate::net::scripted::{Scripted, Seen, answer, hang, pause, reset};
 
 const ME: &str = "@bot:x";
@@ -172,24 +173,7 @@ fn batch(next: &str, events: Value) -> Value {
 }
 
 fn delivery(conversation: Option<&str>, text: &str) -> Delivery {
-    Delivery {
-        id: "dlv_1".into(),
-        channel: "mx".into(),
-        state: DeliveryState::Sending,
-        user_id: "ana".into(),
-        peer: "@ana:x".into(),
-        conversation_id: conversation.map(str::to_string),
-        session_id: None,
-        in_reply_to: None,
-        message: text.into(),
-        metadata: None,
-        attempts: 1,
-        parts_sent: 0,
-        last_error: None,
-        created_ms: 0,
-        sent_ms: None,
-        next_attempt_ms: None,
-    }
+    Delivery { conversation_id: conversation.map(str::to_string), ..memory::delivery("@ana:x", text) }
 }
 
 #[test]

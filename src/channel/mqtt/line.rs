@@ -274,8 +274,8 @@ impl Run<'_> {
             Event::Settled { ticket, outcome } => {
                 let now_ms = self.line.parts.clock.unix_ms();
                 match &outcome {
-                    Ok(()) => self.counters.sent(now_ms),
-                    Err(e) => self.counters.failed(e, now_ms),
+                    Ok(()) => self.counters.delivered(now_ms),
+                    Err(_) => self.counters.undelivered(),
                 }
                 if let Some(waiting) = self.waiting.remove(&ticket) {
                     let _ = waiting.try_send(outcome); // it may have given up

@@ -10,10 +10,11 @@ use crate::base::clock::Clock;
 use crate::base::error::ErrorKind;
 use crate::base::secret::Secret;
 use crate::channel::counters::Counters;
+use crate::channel::memory;
 use crate::channel::memory::{MemoryInlet, common, fresh, parts};
 use crate::channel::{Channel, ChannelState, Incoming, NotNow, Taken};
 use crate::config;
-use crate::domain::{Accepted, Delivery, DeliveryState};
+use crate::domain::{Accepted, Delivery};
 
 fn config(port: u16) -> config::Mqtt {
     config::Mqtt {
@@ -57,24 +58,7 @@ fn is_connected(channel: &Arc<dyn Channel>) -> bool {
 }
 
 fn delivery(peer: &str) -> Delivery {
-    Delivery {
-        id: "dlv_1".into(),
-        state: DeliveryState::Pending,
-        channel: "home".into(),
-        user_id: peer.into(),
-        peer: peer.into(),
-        conversation_id: None,
-        session_id: None,
-        in_reply_to: Some("msg_1".into()),
-        message: "the answer".into(),
-        metadata: None,
-        attempts: 0,
-        parts_sent: 0,
-        last_error: None,
-        created_ms: 0,
-        sent_ms: None,
-        next_attempt_ms: None,
-    }
+    Delivery { user_id: peer.into(), ..memory::delivery(peer, "the answer") }
 }
 
 fn acknowledged(client: &mut Client) -> u8 {
@@ -120,6 +104,16 @@ fn a_message_is_acknowledged_after_it_is_taken_and_an_answer_goes_out() {
     let refused = channel.deliver(&delivery("a/b"), &fresh()).unwrap_err();
     assert_eq!(refused.kind, ErrorKind::Permanent);
     assert_eq!(channel.status().sent, 1);
+    // What the broker refuses for one recipient says nothing about the connection: others must not wait for it.
+    std::thread::scope(|scope| {
+        let sending = scope.spawn(|| channel.deliver(&delivery("eve"), &fresh()));
+        let publish = client.until(0x32);
+        let at = 4 + usize::from(publish[3]) + usize::from(publish[1] & 0x80 != 0);
+        client.say(&[0x40, 3, publish[at], publish[at + 1], 0x87]);
+        assert!(!sending.join().unwrap().unwrap_err().is_passing());
+    });
+    let status = channel.status();
+    assert_eq!((status.state, status.failed, status.holds_back()), (ChannelState::Connected, 1, None));
 
     channel.stop();
     assert!(client.until(0x31).ends_with(b"offline"));

@@ -16,10 +16,11 @@ use crate::base::clock::Clock;
 use crate::base::error::ErrorKind;
 use crate::base::secret::Secret;
 use crate::channel::counters::Counters;
+use crate::channel::memory;
 use crate::channel::memory::{MemoryInlet, common, fresh, parts};
 use crate::channel::{Channel, ChannelState, NotNow, Place, Progress, Taken};
 use crate::config;
-use crate::domain::{Delivery, DeliveryState};
+use crate::domain::Delivery;
 use crate::net::scripted::{Scripted, answer, reset};
 
 const APP: &str = "xapp-canary-0123456789";
@@ -215,24 +216,7 @@ fn acked(socket: &mut Socket) -> String {
 }
 
 fn delivery(conversation: Option<&str>, message: &str) -> Delivery {
-    Delivery {
-        id: "dlv_1".into(),
-        state: DeliveryState::Sending,
-        channel: "work".into(),
-        user_id: "ana".into(),
-        peer: "U1".into(),
-        conversation_id: conversation.map(str::to_string),
-        session_id: None,
-        in_reply_to: None,
-        message: message.into(),
-        metadata: None,
-        attempts: 1,
-        parts_sent: 0,
-        last_error: None,
-        created_ms: 0,
-        sent_ms: None,
-        next_attempt_ms: None,
-    }
+    Delivery { conversation_id: conversation.map(str::to_string), ..memory::delivery("U1", message) }
 }
 
 #[test]

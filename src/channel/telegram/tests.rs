@@ -11,9 +11,9 @@ use serde_json::{Value, json};
 
 use super::update::{Kind, Me, read};
 use super::*;
+use crate::channel::memory;
 use crate::channel::memory::{MemoryInlet, common, fresh, parts};
 use crate::channel::{ChannelState, NotNow, Place, Taken};
-use crate::domain::DeliveryState;
 use crate::net::scripted::{Scripted, answer, pause, reset};
 
 const TOKEN: &str = "42:CANARY-abcdefghijklmnopqrstuvwxyz012";
@@ -140,24 +140,7 @@ fn message(id: i64, text: &str) -> Value {
 }
 
 fn delivery(text: &str) -> Delivery {
-    Delivery {
-        id: "dlv_1".into(),
-        state: DeliveryState::Sending,
-        channel: "tg".into(),
-        user_id: "ana".into(),
-        peer: "7".into(),
-        conversation_id: None,
-        session_id: None,
-        in_reply_to: None,
-        message: text.into(),
-        metadata: None,
-        attempts: 1,
-        parts_sent: 0,
-        last_error: None,
-        created_ms: 0,
-        sent_ms: None,
-        next_attempt_ms: None,
-    }
+    memory::delivery("7", text)
 }
 
 fn me() -> Me {
