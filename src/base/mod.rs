@@ -13,6 +13,7 @@ pub mod error;
 pub mod ids;
 pub mod limit;
 pub mod live;
+pub mod pulse;
 pub mod secret;
 pub mod stop;
 pub mod threads;

@@ -13,6 +13,7 @@ use std::time::Duration;
 use crossbeam_channel::Receiver;
 
 use crate::base::error::{Error, ErrorKind, Result};
+use crate::base::pulse::{Overdue, Pulse, Pulses};
 use crate::base::stop::Stop;
 
 /// Stack of an ordinary worker: SQLite, rustls and JSON nested as deep as serde_json takes it (127 levels: 90 KiB, unoptimised
@@ -32,6 +33,7 @@ pub struct Threads {
 #[derive(Debug, Default)]
 struct Register {
     running: Mutex<Vec<Running>>,
+    pulses: Pulses,
     live: AtomicUsize,
     panics: AtomicU64,
 }
@@ -106,6 +108,16 @@ impl Threads {
                     .hint("raise its limit on tasks (TasksMax in the unit)"))
             }
         }
+    }
+
+    /// The pulse of a vital thread: one without which nothing is taken in, answered or sent.
+    pub fn pulse(&self, name: &str) -> Pulse {
+        self.inner.pulses.add(name)
+    }
+
+    /// Vital threads that took longer than they said, at `now` (`Clock::mono`).
+    pub fn overdue(&self, now: Duration) -> Vec<Overdue> {
+        self.inner.pulses.overdue(now)
     }
 
     /// Threads running now.

@@ -15,6 +15,7 @@ use crate::base::backoff::jittered;
 use crate::base::cancel::{Cancel, Why};
 use crate::base::error::{Error, ErrorKind, Result};
 use crate::base::live::Live;
+use crate::base::pulse::Pulse;
 use crate::base::stop::Stop;
 use crate::base::threads::STACK;
 use crate::channel::counters::Counters;
@@ -24,6 +25,8 @@ use crate::channel::{ChannelState, ChannelStatus, Parts};
 const PAUSE_MIN: Duration = Duration::from_secs(1);
 /// The longest one.
 const PAUSE_MAX: Duration = Duration::from_secs(300);
+/// The longest that a connection may hear nothing at all before its thread counts as stuck: adapters give up much earlier.
+const SILENCE_MAX: Duration = Duration::from_secs(900);
 /// A connection that held this long was a good one: pauses begin anew.
 const HELD: Duration = Duration::from_secs(60);
 
@@ -45,6 +48,7 @@ pub struct Line {
     counters: Arc<Counters>,
     cancel: Live<Cancel>,
     stop: Stop,
+    pulse: Pulse,
 }
 
 impl Line {
@@ -72,8 +76,9 @@ impl Line {
         self.state(ChannelState::Connected, None);
     }
 
-    /// The service said something.
+    /// The service said something: the connection makes progress.
     pub fn heard(&self) {
+        self.pulse.works(self.parts.clock.mono(), SILENCE_MAX);
         self.counters.heard(self.parts.clock.unix_ms());
     }
 
@@ -96,10 +101,11 @@ impl Supervisor {
     /// does nothing.
     pub fn start(parts: Parts, counters: Arc<Counters>, connection: impl Connection + 'static) -> Supervisor {
         let (nudge, nudged) = crossbeam_channel::bounded(1);
-        let line = Arc::new(Line { parts, counters, cancel: Live::new(Cancel::new()), stop: Stop::new() });
+        let label: String = format!("ch-{}", parts.name).chars().filter(char::is_ascii).take(15).collect();
+        let pulse = parts.threads.pulse(&label);
+        let line = Arc::new(Line { parts, counters, cancel: Live::new(Cancel::new()), stop: Stop::new(), pulse });
         line.state(ChannelState::Connecting, None);
         let (own, mut connection) = (line.clone(), connection);
-        let label: String = format!("ch-{}", line.parts.name).chars().filter(char::is_ascii).take(15).collect();
         let started = line.parts.threads.spawn_once(&label, STACK, move || work(&own, &mut connection, &nudged));
         if let Err(e) = started {
             line.state(ChannelState::Degraded, Some(&e));
@@ -136,10 +142,12 @@ fn work(line: &Line, connection: &mut dyn Connection, nudged: &Receiver<()>) {
         line.state(ChannelState::Connecting, None);
         line.counters.reconnected();
         let begun = line.parts.clock.mono();
+        line.pulse.works(begun, SILENCE_MAX);
         let outcome = catch_unwind(AssertUnwindSafe(|| connection.run(line))).unwrap_or_else(|_| {
             line.parts.threads.count_panic();
             Err(Error::new(ErrorKind::Bug, "an error of the gateway's own ended the connection"))
         });
+        line.pulse.rests();
         if line.is_stopped() {
             return line.state(ChannelState::Stopped, None);
         }

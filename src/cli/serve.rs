@@ -9,6 +9,7 @@ use crate::cli::{Failure, invalid, name, output};
 use crate::config::LogFormat;
 use crate::config::files;
 use crate::gateway::{Gateway, Start, is_configuration};
+use crate::net::door;
 use crate::telemetry::logging::{self, Format, Logger};
 
 /// How long the last log lines may take to be written.
@@ -21,7 +22,9 @@ const LOG_END: Duration = Duration::from_secs(1);
 pub fn run(options: &Options) -> Result<(), Failure> {
     let failed = |e: crate::base::error::Error| Failure::Failed(e.to_string());
     let clock = Clock::system();
-    let places = options.places()?;
+    let passed = door::adopt().map_err(failed)?;
+    let mut places = options.places()?;
+    places.passed = passed.as_ref().and_then(|listener| listener.local_addr().ok());
     places.make_data_dir().map_err(failed)?;
     let loaded = files::load(&places, &files::system_var).map_err(|problems| invalid(&places, &problems))?;
     let log = loaded.resolved.config.log;
@@ -35,7 +38,7 @@ pub fn run(options: &Options) -> Result<(), Failure> {
     let source = name(&places);
     let data_dir = places.data_dir.clone();
     let started = clock.mono();
-    let gateway = Gateway::start(Start { loaded, places, logger: logger.clone(), clock: clock.clone() });
+    let gateway = Gateway::start(Start { loaded, places, logger: logger.clone(), clock: clock.clone(), passed });
     let gateway = match gateway {
         Ok(gateway) => gateway,
         Err(e) => {

@@ -5,6 +5,7 @@
 
 use std::fs::DirBuilder;
 use std::io::{self, ErrorKind as IoKind};
+use std::net::SocketAddr;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
@@ -43,6 +44,8 @@ pub struct Places {
     pub target: PathBuf,
     /// The data directory, absolute.
     pub data_dir: PathBuf,
+    /// Where the socket listens that a service manager passed, if it did; set by who adopts it.
+    pub passed: Option<SocketAddr>,
 }
 
 impl Places {
@@ -78,7 +81,7 @@ impl Places {
             None => usual.into_iter().find(|path| path.try_exists().unwrap_or(true)),
         };
         let file = found.map(|path| absolute(&path)).transpose()?;
-        Ok(Places { target: file.clone().unwrap_or(own), file, data_dir })
+        Ok(Places { target: file.clone().unwrap_or(own), file, data_dir, passed: None })
     }
 
     /// Makes the data directory with mode 0700 where it is not there.
@@ -159,7 +162,7 @@ pub fn resolve_here(doc: &Value, places: &Places, var: Var<'_>) -> Result<Resolv
         let bytes = disk::read(path, SECRET_FILE_BYTES_MAX)?;
         if bytes.len() > SECRET_FILE_BYTES_MAX { Err(io::Error::new(IoKind::InvalidData, "it is too long")) } else { Ok(bytes) }
     };
-    resolve(doc, &Env { data_dir: &places.data_dir, var, read: &read })
+    resolve(doc, &Env { data_dir: &places.data_dir, passed: places.passed, var, read: &read })
 }
 
 fn read_document(path: &Path) -> Result<Value, Vec<Problem>> {

@@ -7,10 +7,12 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use serde_json::json;
 
 use crate::base::error::{Error, ErrorKind};
+use crate::base::pulse::Pulse;
 use crate::base::stop::Stop;
 use crate::channel::{Channel, Progress};
 use crate::domain::{Attempt, Delivery, Outcome};
@@ -21,11 +23,17 @@ use crate::telemetry::metrics::DeliveryEnd;
 /// The longest that a delivery waits for a channel that is down or switched off, by the wall clock: 7 days.
 const HELD_MAX_MS: i64 = 7 * 24 * 3_600_000;
 
+/// The longest that one try may take before its worker counts as stuck: adapters have deadlines for each request, a long message has
+/// many parts, and the record insists while the store can't write.
+const TRY_MAX: Duration = Duration::from_secs(1800);
+
 /// The work of one delivery worker, until `stop` is set.
-pub fn work(flow: &Flow, stop: &Stop) {
+pub fn work(flow: &Flow, pulse: &Pulse, stop: &Stop) {
     while !stop.is_set() {
         flow.sending.fetch_add(1, Ordering::SeqCst);
+        pulse.works(flow.clock.mono(), TRY_MAX);
         let found = step(flow, stop);
+        pulse.rests();
         flow.sending.fetch_sub(1, Ordering::SeqCst);
         if !found {
             let due = flow.store.next_delivery_due().unwrap_or(POLL).min(POLL);

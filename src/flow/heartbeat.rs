@@ -6,7 +6,6 @@
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Duration;
 
 use serde_json::json;
 
@@ -15,9 +14,6 @@ use crate::base::threads::STACK;
 use crate::channel::ChannelState;
 use crate::flow::{Flow, turns};
 use crate::telemetry::process::Process;
-
-/// A turn that runs longer than this beyond its own deadline is told of.
-const STUCK: Duration = Duration::from_secs(330);
 
 /// One look.
 pub fn beat(flow: &Arc<Flow>) {
@@ -47,12 +43,8 @@ pub fn beat(flow: &Arc<Flow>) {
         flow.nudge_turns();
         flow.nudge_deliveries();
     }
-    let now_ms = flow.clock.mono().as_millis() as u64;
-    for (i, since) in flow.busy_since.iter().enumerate() {
-        let since = since.load(Ordering::Relaxed);
-        if since > 0 && now_ms.saturating_sub(since) > STUCK.as_millis() as u64 {
-            log::warn!("turn worker {i} has worked at one turn for {} s", now_ms.saturating_sub(since) / 1000);
-        }
+    for late in flow.threads.overdue(flow.clock.mono()) {
+        log::warn!(thread = late.name.as_str(); "thread {} makes no progress; it is {} s over its time", late.name, late.by.as_secs());
     }
 }
 

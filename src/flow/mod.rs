@@ -28,7 +28,7 @@ pub mod waiters;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use crossbeam_channel::{Receiver, Sender};
@@ -162,8 +162,7 @@ pub struct Flow {
     urgent_end: Stop,
     /// Set while the process holds more memory than it may.
     overloaded: AtomicBool,
-    /// Per turn worker: when it took what it works at (`Clock::mono` in ms + 1), or 0.
-    busy_since: Vec<AtomicU64>,
+    turn_workers: usize,
     /// Deliveries between their claim and their record.
     sending: AtomicUsize,
 }
@@ -229,7 +228,7 @@ impl Flow {
             draining: AtomicBool::new(false),
             urgent_end: Stop::new(),
             overloaded: AtomicBool::new(false),
-            busy_since: (0..workers.turns).map(|_| AtomicU64::new(0)).collect(),
+            turn_workers: workers.turns,
             sending: AtomicUsize::new(0),
         }
     }
@@ -247,13 +246,13 @@ impl Flow {
         deliveries_end: &Stop,
         stop: &Stop,
     ) -> Result<(), Error> {
-        for i in 0..self.busy_since.len() {
-            let (flow, end) = (self.clone(), turns_end.clone());
-            threads.spawn(&format!("turn-{i}"), STACK * 2, turns_end, move || turns::work(&flow, i, &end))?;
+        for i in 0..self.turn_workers {
+            let (flow, end, pulse) = (self.clone(), turns_end.clone(), threads.pulse(&format!("turn-{i}")));
+            threads.spawn(&format!("turn-{i}"), STACK * 2, turns_end, move || turns::work(&flow, &pulse, &end))?;
         }
         for i in 0..deliveries {
-            let (flow, end) = (self.clone(), deliveries_end.clone());
-            threads.spawn(&format!("deliver-{i}"), STACK * 2, deliveries_end, move || delivery::work(&flow, &end))?;
+            let (flow, end, pulse) = (self.clone(), deliveries_end.clone(), threads.pulse(&format!("deliver-{i}")));
+            threads.spawn(&format!("deliver-{i}"), STACK * 2, deliveries_end, move || delivery::work(&flow, &pulse, &end))?;
         }
         for (name, queue) in [("errands", &self.errands.1), ("answers", &self.answers.1)] {
             let (queue, end) = (queue.clone(), stop.clone());
@@ -261,8 +260,8 @@ impl Flow {
         }
         self.urge(); // what the former process left
         self.sync_jobs();
-        let (flow, end) = (self.clone(), stop.clone());
-        threads.spawn("timer", STACK, stop, move || timer::run(&flow, &end))
+        let (flow, end, pulse) = (self.clone(), stop.clone(), threads.pulse("timer"));
+        threads.spawn("timer", STACK, stop, move || timer::run(&flow, &pulse, &end))
     }
 
     /// Takes no new message from now on.

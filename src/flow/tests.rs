@@ -78,7 +78,12 @@ impl Home {
         if document["providers"].is_null() {
             document["providers"] = json!({"off": {"type": "builtin"}});
         }
-        let env = config::Env { data_dir: folder.path(), var: &|_| None, read: &|_| Err(std::io::ErrorKind::NotFound.into()) };
+        let env = config::Env {
+            data_dir: folder.path(),
+            passed: None,
+            var: &|_| None,
+            read: &|_| Err(std::io::ErrorKind::NotFound.into()),
+        };
         let config = config::resolve(&document, &env).unwrap().config;
         let (clock, threads, stop) = (Clock::manual(NOW_MS), Threads::new(), Stop::new());
         let store = SqliteStore::open(&folder.path().join("gatelet.db"), clock.clone(), &threads).unwrap();

@@ -6,11 +6,14 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::base::pulse::Pulse;
 use crate::base::stop::Stop;
 use crate::domain::WEBSOCKET_CHANNEL;
 use crate::flow::hub::Repeat;
 use crate::flow::{Flow, heartbeat, idle};
 
+/// The longest that one pass may take before the timer counts as stuck.
+const PASS_MAX: Duration = Duration::from_secs(300);
 /// How often windows that ended are forgotten.
 const SWEEP: Duration = Duration::from_secs(60);
 /// How often retention runs.
@@ -19,11 +22,12 @@ const PRUNE: Duration = Duration::from_secs(3600);
 const KEEP: Duration = Duration::from_secs(8 * 24 * 3600);
 
 /// Runs until `stop` is set.
-pub fn run(flow: &Arc<Flow>, stop: &Stop) {
+pub fn run(flow: &Arc<Flow>, pulse: &Pulse, stop: &Stop) {
     let start = flow.clock.mono();
     let (mut beat, mut sweep, mut prune) = (start + flow.settings.get().heartbeat, start + SWEEP, start + PRUNE);
     loop {
         let now = flow.clock.mono();
+        pulse.works(now, PASS_MAX);
         let waiting = flow.waiters.expire(now);
         let question = flow.store.next_approval_due();
         if question.is_some_and(|due| due.is_zero()) {
@@ -60,6 +64,7 @@ pub fn run(flow: &Arc<Flow>, stop: &Stop) {
             .flatten()
             .min()
             .unwrap_or(beat);
+        pulse.rests();
         if idle(&flow.timer_nudge.1, stop, next.saturating_sub(flow.clock.mono())) {
             return;
         }

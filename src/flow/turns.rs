@@ -6,7 +6,6 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use serde_json::json;
@@ -18,6 +17,7 @@ use crate::base::cancel::Cancel;
 use crate::base::crash;
 use crate::base::error::{Error, ErrorKind};
 use crate::base::ids::new_id;
+use crate::base::pulse::Pulse;
 use crate::base::stop::Stop;
 use crate::domain::{
     Approval, Claim, Delivery, FinishedTurn, Handoff, MessageState, NewOutbound, OPENAI_CHANNEL, Spent, Step, WEBSOCKET_CHANNEL,
@@ -28,14 +28,19 @@ use crate::flow::{Flow, POLL, STORE_PAUSE, commands, frames, idle, typing};
 use crate::store::{AuditEntry, StoreError};
 use crate::telemetry::metrics::TurnEnd;
 
+/// What a turn may take beyond its own deadlines (the store's, say) before its worker counts as stuck.
+const MARGIN: Duration = Duration::from_secs(120);
+
 /// The work of one turn worker, until `finish` is set.
-pub fn work(flow: &Arc<Flow>, index: usize, finish: &Stop) {
+pub fn work(flow: &Arc<Flow>, pulse: &Pulse, finish: &Stop) {
     while !finish.is_set() {
         match flow.store.claim_turn() {
             Ok(Some(claim)) => {
-                flow.busy_since[index].store(flow.clock.mono().as_millis() as u64 + 1, Ordering::Relaxed);
+                // Twice: what went before is summed up within half of it, and the last call may end late.
+                let at_most = flow.agents.get().turn_timeout(&claim.agent) * 2 + MARGIN;
+                pulse.works(flow.clock.mono(), at_most);
                 run(flow, claim, finish);
-                flow.busy_since[index].store(0, Ordering::Relaxed);
+                pulse.rests();
             }
             Ok(None) => {
                 let due = flow.store.next_turn_due().unwrap_or(POLL).min(POLL);

@@ -5,16 +5,18 @@
 //! exit code; a failure later is logged and the process goes on.
 
 mod build;
+mod manager;
 pub mod reload;
 mod signals;
 mod tools;
 
 use std::cell::Cell;
+use std::net::TcpListener;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crossbeam_channel::{Receiver, Sender};
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
 
 use crate::api::{Api, Front};
 use crate::base::clock::Clock;
@@ -26,6 +28,7 @@ use crate::config::Watcher;
 use crate::config::files::{Loaded, Places};
 use crate::flow::Flow;
 use crate::gateway::build::Built;
+use crate::gateway::manager::Manager;
 use crate::gateway::reload::Reload;
 use crate::net::door::{self, Door};
 use crate::net::local::Local;
@@ -59,6 +62,8 @@ pub struct Start {
     pub logger: Logger,
     /// Time.
     pub clock: Clock,
+    /// The socket that a service manager listens on for us, if it does.
+    pub passed: Option<TcpListener>,
 }
 
 /// What tells the workers to end, each after what they have in hand.
@@ -85,6 +90,7 @@ pub struct Gateway {
     hurried: Cell<bool>,
     local: Option<Local>,
     watcher: Option<Watcher>,
+    manager: Manager,
     /// The token made at this start, to be shown once.
     pub made_token: Option<String>,
 }
@@ -100,7 +106,10 @@ impl Gateway {
         let (threads, finish, stop) = (Threads::new(), Finish::default(), Stop::new());
         let (tx, events) = crossbeam_channel::bounded(16);
         signals::start(&threads, &stop, tx.clone())?; // first: a signal must never find the system's own way to handle it
-        let listener = door::bind(start.loaded.resolved.config.gateway.listen)?;
+        let listener = match start.passed.take() {
+            Some(passed) => passed,
+            None => door::bind(start.loaded.resolved.config.gateway.listen)?,
+        };
         let store = build::open_store(&start, &threads)?;
         // A token is shown once, so it is made when hardly anything can fail any more.
         let made_token = reload::complete(&mut start.loaded.resolved, &start.places.data_dir)?;
@@ -120,8 +129,24 @@ impl Gateway {
             log::error!("the local socket is not served: {e}");
             None
         });
-        let hurried = Cell::new(false);
-        Ok(Gateway { flow, api, store, door, local, watcher, reload, events, threads, finish, stop, clock, hurried, made_token })
+        let (hurried, manager) = (Cell::new(false), Manager::from_env(clock.clone(), threads.clone()));
+        Ok(Gateway {
+            flow,
+            api,
+            store,
+            door,
+            local,
+            watcher,
+            reload,
+            events,
+            threads,
+            finish,
+            stop,
+            clock,
+            hurried,
+            manager,
+            made_token,
+        })
     }
 
     /// Where it listens.
@@ -131,11 +156,17 @@ impl Gateway {
 
     /// Serves until it is told to end, then drains. True when all that was in hand was finished.
     pub fn run(self) -> bool {
+        self.manager.ready(&format!("serving on http://{}", self.address()));
         loop {
-            match self.events.recv() {
-                Ok(Event::Terminate) | Err(_) => return self.drain(),
-                Ok(Event::Reload) => self.reload.from_file("SIGHUP"),
+            let event = match self.manager.feed() {
+                None => self.events.recv().map_err(|_| RecvTimeoutError::Disconnected),
+                Some(pause) => self.events.recv_timeout(pause),
+            };
+            match event {
+                Ok(Event::Terminate) | Err(RecvTimeoutError::Disconnected) => return self.drain(),
+                Ok(Event::Reload) => self.manager.reloading(|| self.reload.from_file("SIGHUP")),
                 Ok(Event::FileChanged) => self.reload.from_file("the file changed"),
+                Err(RecvTimeoutError::Timeout) => {}
             }
         }
     }
@@ -144,6 +175,7 @@ impl Gateway {
     /// checkpoint → join.
     fn drain(self) -> bool {
         let deadline = self.clock.mono() + self.reload.drain_timeout();
+        self.manager.stopping();
         log::info!("draining: no new messages; {} ms for what is in hand", (deadline - self.clock.mono()).as_millis());
         self.flow.drain();
         self.api.sockets.drain(1001, "the gateway stops");
@@ -192,6 +224,7 @@ impl Gateway {
             if left.is_zero() {
                 return false;
             }
+            self.manager.feed();
             match self.events.recv_timeout(left.min(Duration::from_millis(20))) {
                 Ok(Event::Terminate) => {
                     log::warn!("a second signal: ending at once; nothing is lost");

@@ -76,11 +76,12 @@ impl Resolver<'_> {
             }
         };
         let open = raw.auth.mode == raw::AuthMode::None && !(raw.auth.allow_insecure || raw.allow_insecure);
-        if open && !listen.ip().to_canonical().is_loopback() {
+        let reached = [Some(listen), self.env.passed].into_iter().flatten().find(|at| !at.ip().to_canonical().is_loopback());
+        if let Some(reached) = reached.filter(|_| open) {
             self.out.add(
                 "$.gateway.listen",
                 format!(
-                    "{listen} is reached from other machines, and auth mode \"none\" makes everybody admin; use mode \"token\", \
+                    "{reached} is reached from other machines, and auth mode \"none\" makes everybody admin; use mode \"token\", \
                      listen on 127.0.0.1, or set gateway.auth.allowInsecure to true"
                 ),
             );

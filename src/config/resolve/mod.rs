@@ -17,6 +17,7 @@ pub(super) use gateway::unfit_token;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::io;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -34,6 +35,8 @@ use crate::base::secret::{Fingerprint, Secret};
 pub struct Env<'a> {
     /// The data directory, absolute: where relative paths start.
     pub data_dir: &'a Path,
+    /// Where the socket listens that a service manager passed, if it did: it takes the place of `gateway.listen`.
+    pub passed: Option<SocketAddr>,
     /// The environment variable of that name, where it is set (and UTF-8).
     pub var: &'a dyn Fn(&str) -> Option<String>,
     /// The bytes of a file; the reader bounds them.

@@ -23,7 +23,7 @@ fn names(folder: &Path) -> Vec<String> {
 
 fn places(dir: &Path) -> Places {
     let file = dir.join("gatelet.json");
-    Places { file: Some(file.clone()), target: file, data_dir: dir.to_path_buf() }
+    Places { file: Some(file.clone()), target: file, data_dir: dir.to_path_buf(), passed: None }
 }
 
 fn no_vars(_: &str) -> Option<String> {
@@ -216,7 +216,7 @@ fn the_token_is_made_once() {
     let (again, made) = ensure_token(dir.path()).unwrap();
     assert!(!made && again.matches(token.reveal()));
     assert_eq!(names(dir.path()), [TOKEN_FILE]);
-    let here = Places { file: None, target: dir.path().join("x"), data_dir: dir.path().to_path_buf() };
+    let here = Places { file: None, target: dir.path().join("x"), data_dir: dir.path().to_path_buf(), passed: None };
     let loaded = load(&here, &no_vars).unwrap();
     assert_eq!(loaded.resolved.token, TokenSource::Kept);
     assert!(loaded.resolved.config.gateway.auth.token.is_some_and(|t| t.matches(token.reveal())));

@@ -53,7 +53,7 @@ impl World {
                 None => Err(io::ErrorKind::NotFound.into()),
             }
         };
-        resolve(doc, &Env { data_dir: Path::new("/data"), var: &var, read: &read })
+        resolve(doc, &Env { data_dir: Path::new("/data"), passed: None, var: &var, read: &read })
     }
 }
 

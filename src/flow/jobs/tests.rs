@@ -26,7 +26,12 @@ const NOW_MS: i64 = 1_795_348_800_000;
 const HOUR: u64 = 3_600_000;
 
 fn configured(jobs: Value) -> Resolved {
-    let env = Env { data_dir: Path::new("/nowhere"), var: &|_| None, read: &|_| Err(std::io::ErrorKind::NotFound.into()) };
+    let env = Env {
+        data_dir: Path::new("/nowhere"),
+        passed: None,
+        var: &|_| None,
+        read: &|_| Err(std::io::ErrorKind::NotFound.into()),
+    };
     resolve(&json!({"jobs": jobs}), &env).unwrap()
 }
 

@@ -6,6 +6,8 @@
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 
+use listenfd::ListenFd;
+use rustix::io::FdFlags;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use crate::base::error::{Error, ErrorKind, Result};
@@ -25,6 +27,29 @@ pub fn bind(addr: SocketAddr) -> Result<TcpListener> {
     rustix::net::listen(&listener, BACKLOG).map_err(|e| refused(addr, &e.into()))?;
     listener.set_nonblocking(true).map_err(|e| refused(addr, &e))?;
     Ok(listener)
+}
+
+/// The socket that a service manager listens on for us (systemd's socket activation), if it does: connections that come while the gateway
+/// is not there wait in it. Programs that the gateway starts don't get it.
+///
+/// # Errors
+/// `Permanent` where what was passed is no listening TCP socket.
+pub fn adopt() -> Result<Option<TcpListener>> {
+    let unfit = |e: io::Error| {
+        Error::new(ErrorKind::Permanent, format!("the socket that was passed by the service manager can't be used: {e}"))
+            .hint("the socket unit needs one ListenStream= with a port, and Accept=no")
+    };
+    let mut passed = ListenFd::from_env();
+    if passed.len() == 0 {
+        return Ok(None);
+    }
+    let Some(listener) = passed.take_tcp_listener(0).map_err(unfit)? else { return Ok(None) };
+    rustix::io::fcntl_setfd(&listener, FdFlags::CLOEXEC).map_err(|e| unfit(e.into()))?;
+    listener.set_nonblocking(true).map_err(unfit)?;
+    if passed.len() > 1 {
+        log::warn!("{} sockets were passed by the service manager; the first is served, the others are not", passed.len());
+    }
+    Ok(Some(listener))
 }
 
 fn refused(addr: SocketAddr, e: &io::Error) -> Error {

@@ -30,7 +30,7 @@ use std::time::Duration;
 
 use rustix::event::{EventfdFlags, eventfd};
 
-pub use listen::{bind, raise_descriptor_limit};
+pub use listen::{adopt, bind, raise_descriptor_limit};
 
 use crate::base::clock::Clock;
 use crate::base::error::{Error, ErrorKind, Result};

@@ -16,6 +16,7 @@ use rustix::buffer::spare_capacity;
 use rustix::event::{Timespec, epoll};
 
 use crate::base::live::Live;
+use crate::base::pulse::Pulse;
 use crate::base::stop::Stop;
 use crate::config::Limits;
 use crate::net::door::admit::{Admission, Seat, Seats};
@@ -30,6 +31,8 @@ use crate::net::http::Service;
 
 /// One read's worth, and so the most that is read ahead of a connection's present request.
 const SCRATCH: usize = 16 * 1024;
+/// The longest that one pass may take before the door counts as stuck.
+const PASS_MAX: Duration = Duration::from_secs(60);
 /// Events taken in one pass.
 const EVENTS: usize = 256;
 /// Deadlines are looked through at most this often, whatever comes.
@@ -103,6 +106,7 @@ pub(super) struct Loop<S: Service> {
     ends_at: Option<Duration>,
     /// The connection being dealt with, in case that panics.
     current: Option<Key>,
+    pulse: Pulse,
 }
 
 impl<S: Service> Loop<S> {
@@ -118,7 +122,7 @@ impl<S: Service> Loop<S> {
         let epoll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
         epoll::add(&epoll, &listener, epoll::EventData::new_u64(LISTENER), epoll::EventFlags::IN)?;
         epoll::add(&epoll, &core.bell, epoll::EventData::new_u64(BELL), epoll::EventFlags::IN)?;
-        let now = core.clock.mono();
+        let (now, pulse) = (core.clock.mono(), core.threads.pulse("door"));
         Ok(Loop {
             core,
             listener: Some(listener),
@@ -142,6 +146,7 @@ impl<S: Service> Loop<S> {
             scanned_at: now,
             ends_at: None,
             current: None,
+            pulse,
         })
     }
 
@@ -157,8 +162,10 @@ impl<S: Service> Loop<S> {
     }
 
     fn pass(&mut self, events: &mut Vec<epoll::Event>) -> bool {
+        self.pulse.rests();
         self.wait(events);
         self.now = self.core.clock.mono();
+        self.pulse.works(self.now, PASS_MAX);
         let limits = self.live_limits.get();
         if !Arc::ptr_eq(&limits, &self.limits) {
             self.limits = limits;

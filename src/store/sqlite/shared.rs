@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::thread::ThreadId;
 
 use crate::base::clock::Clock;
+use crate::base::pulse::Pulse;
 use crate::base::threads::Threads;
 use crate::store::sqlite::command::Command;
 use crate::store::sqlite::dues::Dues;
@@ -36,6 +37,8 @@ pub struct Stats {
 pub(super) struct Shared {
     pub(super) clock: Clock,
     pub(super) threads: Threads,
+    /// The writer's.
+    pub(super) pulse: Pulse,
     turns: Mutex<Ready<()>>,
     deliveries: Mutex<Ready<Arc<str>>>,
     approvals: Mutex<Dues>,
@@ -58,6 +61,7 @@ impl Shared {
         Shared {
             clock,
             threads: threads.clone(),
+            pulse: threads.pulse("store"),
             turns: Mutex::new(Ready::new(KEYS_MAX)),
             deliveries: Mutex::new(Ready::new(KEYS_MAX)),
             approvals: Mutex::default(),

@@ -9,6 +9,7 @@
 use std::fs::File;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use crossbeam_channel::{Receiver, Sender};
 use rusqlite::config::DbConfig;
@@ -20,6 +21,8 @@ use crate::store::sqlite::shared::Shared;
 use crate::store::sqlite::sql::{Deltas, Fault, Ran, Sql};
 use crate::store::sqlite::{recover, schema};
 
+/// The longest that a batch with its checkpoint may take before the writer counts as stuck: a worn SD card stalls for half a minute.
+const BATCH_TIME_MAX: Duration = Duration::from_secs(300);
 /// Most commands in one transaction.
 const BATCH_MAX: usize = 256;
 
@@ -91,7 +94,9 @@ impl Writer {
         while let Some(batch) = self.next(&mut closing) {
             if !batch.is_empty() {
                 self.busy = true;
+                self.shared.pulse.works(self.shared.clock.mono(), BATCH_TIME_MAX);
                 self.pass(batch);
+                self.shared.pulse.rests();
                 self.busy = false;
             }
             if closing && self.queue.is_empty() {

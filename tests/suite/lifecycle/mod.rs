@@ -2,6 +2,7 @@
 
 mod drain;
 mod faults;
+mod manager;
 
 use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt;
