@@ -5,7 +5,7 @@
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 
-use crate::base::error::Error;
+use crate::base::error::{Error, ErrorKind, Result};
 use crate::channel::{ChannelState, ChannelStatus};
 
 /// The record. It outlives a reload of the configuration.
@@ -96,6 +96,16 @@ impl Counters {
     /// Likewise for a try that failed: one recipient's trouble is not the channel's.
     pub fn undelivered(&self) {
         self.failed.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// A delivery was tried by such a channel: counts how it ended, and gives that back.
+    pub fn tried(&self, result: Result<()>, now_ms: i64) -> Result<()> {
+        match &result {
+            Ok(()) => self.delivered(now_ms),
+            Err(e) if e.kind == ErrorKind::Stopped => {} // our doing
+            Err(_) => self.undelivered(),
+        }
+        result
     }
 
     /// A try failed on a channel without a connection, whose tries alone tell how it is: it works in part at best.

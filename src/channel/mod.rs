@@ -14,6 +14,7 @@ mod mqtt;
 mod off;
 mod pieces;
 pub mod registry;
+mod sending;
 mod slack;
 pub mod standard_webhooks;
 pub mod supervisor;

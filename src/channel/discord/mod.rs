@@ -14,17 +14,16 @@ mod socket;
 #[cfg(test)]
 mod tests;
 
-use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::sync::Arc;
 
 use crate::base::clock::Clock;
-use crate::base::error::{Error, ErrorKind, Result};
+use crate::base::error::Result;
 use crate::base::stop::Stop;
 use crate::channel::counters::Counters;
 use crate::channel::pieces::pieces;
+use crate::channel::sending::Directs;
 use crate::channel::supervisor::Supervisor;
-use crate::channel::{Channel, ChannelStatus, Parts, Progress};
+use crate::channel::{Channel, ChannelStatus, Parts, Progress, sending};
 use crate::config;
 use crate::domain::{Delivery, Handoff};
 
@@ -32,10 +31,6 @@ use api::Api;
 
 /// What Discord takes in one message, in its own count of characters (never more than UTF-16's).
 const TEXT_MAX: usize = 2000;
-/// A pause between two pieces of one message is waited for up to this; a longer one is the delivery's.
-const PAUSE_MAX: Duration = Duration::from_secs(5);
-/// Direct channels remembered.
-const DIRECT_MAX: usize = 256;
 
 /// The channel, being connected from now on.
 pub(super) fn open(
@@ -51,9 +46,9 @@ pub(super) fn open(
         supervisor: Supervisor::start(parts, counters.clone(), socket::Socket::new(api.clone())),
         api,
         counters,
+        directs: Directs::new(clock.clone()),
         clock,
         stop: Stop::new(),
-        direct: Mutex::default(),
     })
 }
 
@@ -63,48 +58,17 @@ struct Discord {
     counters: Arc<Counters>,
     clock: Clock,
     stop: Stop,
-    /// The direct channel with each user.
-    direct: Mutex<BTreeMap<String, String>>,
+    directs: Directs,
 }
 
 impl Discord {
     fn send(&self, delivery: &Delivery, progress: &Progress<'_>) -> Result<()> {
-        let channel = match &delivery.conversation_id {
-            Some(channel) => channel.clone(),
-            None => self.direct(&delivery.peer)?,
-        };
+        let channel = self.directs.place(delivery, |user| self.api.direct(user))?;
         let reply_to = delivery.metadata.as_ref().and_then(|m| m["replyTo"].as_str());
-        for (n, piece) in pieces(&delivery.message, TEXT_MAX, char::len_utf16).iter().enumerate().skip(progress.done as usize) {
-            let key = format!("{}/{n}", delivery.id);
-            let reply_to = reply_to.filter(|_| n == 0);
-            match self.api.post(&channel, piece, &key, reply_to) {
-                Err(Error { kind: ErrorKind::Throttled(Some(pause)), .. })
-                    if n > progress.done as usize && pause <= PAUSE_MAX =>
-                {
-                    if self.stop.wait(pause) {
-                        return Err(Error::new(ErrorKind::Stopped, "the channel ends"));
-                    }
-                    self.api.post(&channel, piece, &key, reply_to)?;
-                }
-                done => done?,
-            }
-            (progress.record)(n as u32 + 1);
-        }
-        Ok(())
-    }
-
-    fn direct(&self, user: &str) -> Result<String> {
-        let known = self.direct.lock().unwrap_or_else(PoisonError::into_inner).get(user).cloned();
-        if let Some(known) = known {
-            return Ok(known);
-        }
-        let opened = self.api.direct(user)?;
-        let mut direct = self.direct.lock().unwrap_or_else(PoisonError::into_inner);
-        if direct.len() >= DIRECT_MAX {
-            direct.clear(); // one more call each
-        }
-        direct.insert(user.to_string(), opened.clone());
-        Ok(opened)
+        let parts = pieces(&delivery.message, TEXT_MAX, char::len_utf16);
+        sending::in_order(&parts, progress, &self.stop, |n, part| {
+            self.api.post(&channel, part, &format!("{}/{n}", delivery.id), reply_to.filter(|_| n == 0))
+        })
     }
 }
 
@@ -118,13 +82,7 @@ impl Channel for Discord {
     }
 
     fn deliver(&self, delivery: &Delivery, progress: &Progress<'_>) -> Result<()> {
-        let result = self.send(delivery, progress);
-        match &result {
-            Ok(()) => self.counters.delivered(self.clock.unix_ms()),
-            Err(e) if e.kind == ErrorKind::Stopped => {} // our doing
-            Err(_) => self.counters.undelivered(),
-        }
-        result
+        self.counters.tried(self.send(delivery, progress), self.clock.unix_ms())
     }
 
     fn typing(&self, _: &str, conversation: Option<&str>) {

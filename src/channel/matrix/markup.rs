@@ -4,6 +4,8 @@
 //! `http`, `https` and `mailto` alone. The same text always gives the same parts: their numbers are in transaction ids. A code fence
 //! that is cut goes on as one. Time grows with the length alone. Pure; it cannot fail.
 
+use crate::channel::pieces::pieces;
+
 /// How much of a text is one part at most; the event bears it twice, escaped.
 const PART_BYTES_MAX: usize = 20_000;
 /// What one part may come to as JSON, body and HTML together: an event has at most 65,536 bytes, and the rest is the homeserver's.
@@ -23,7 +25,11 @@ pub(super) struct Part {
 pub(super) fn parts(text: &str) -> Vec<Part> {
     let mut max = PART_BYTES_MAX;
     loop {
-        let parts: Vec<Part> = split(text, max).into_iter().map(|body| Part { html: html(&body), body }).collect();
+        let mut bodies = pieces(text, max, char::len_utf8);
+        if bodies.is_empty() {
+            bodies.push(text.to_string());
+        }
+        let parts: Vec<Part> = bodies.into_iter().map(|body| Part { html: html(&body), body }).collect();
         if max < 1_000 || parts.iter().all(|p| weight(p) <= EVENT_BYTES_MAX) {
             return parts;
         }
@@ -38,43 +44,8 @@ fn weight(part: &Part) -> usize {
     escaped(&part.body) + part.html.as_deref().map_or(0, escaped)
 }
 
-/// Pieces of about `max` bytes, cut at a paragraph, a line, a space, in that order of preference.
-fn split(text: &str, max: usize) -> Vec<String> {
-    let mut pieces = Vec::new();
-    let mut rest = text.to_string();
-    while rest.len() > max {
-        let window = &rest[..floor(&rest, max)];
-        let half = floor(&rest, max / 2);
-        let cut = ["\n\n", "\n", " "].iter().find_map(|at| window.rfind(at).filter(|i| *i > half)).unwrap_or(window.len());
-        let head = rest[..cut].trim_end().to_string();
-        let tail = rest[cut..].trim_start_matches('\n');
-        let tail = if window.len() == cut { tail } else { tail.strip_prefix(' ').unwrap_or(tail) };
-        let (head, tail) = match open_fence(&head) {
-            Some(fence) => (format!("{head}\n```"), format!("{fence}\n{tail}")),
-            None => (head.clone(), tail.to_string()),
-        };
-        // What a reopened fence adds must not eat what was gained.
-        if tail.len() >= rest.len() {
-            break;
-        }
-        pieces.push(head);
-        rest = tail;
-    }
-    pieces.push(rest);
-    pieces
-}
-
 fn floor(text: &str, at: usize) -> usize {
     (0..=at.min(text.len())).rev().find(|i| text.is_char_boundary(*i)).unwrap_or(0)
-}
-
-/// The line that opened the code fence which is still open at the end.
-fn open_fence(text: &str) -> Option<&str> {
-    let mut open = None;
-    for line in text.lines().filter(|l| l.trim_start().starts_with("```")) {
-        open = if open.is_some() { None } else { Some(&line[..floor(line, 40)]) };
-    }
-    open
 }
 
 /// The text as HTML; `None` where that says nothing more.

@@ -20,7 +20,8 @@ mod wire;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::base::error::{ErrorKind, Result};
+use crate::base::error::Result;
+use crate::base::stop::Stop;
 use crate::channel::counters::Counters;
 use crate::channel::supervisor::Supervisor;
 use crate::channel::{Channel, ChannelStatus, Parts, Progress};
@@ -52,6 +53,7 @@ struct Shared {
     common: config::ChannelCommon,
     parts: Parts,
     pace: Pace,
+    stop: Stop,
 }
 
 struct Matrix {
@@ -73,7 +75,14 @@ pub(super) fn open(
 impl Matrix {
     fn open(parts: Parts, config: config::Matrix, common: &config::ChannelCommon, counters: Arc<Counters>, pace: Pace) -> Matrix {
         let api = Api::new(&parts, config, pace);
-        let shared = Arc::new(Shared { api, rooms: Rooms::default(), common: common.clone(), parts: parts.clone(), pace });
+        let shared = Arc::new(Shared {
+            api,
+            rooms: Rooms::default(),
+            common: common.clone(),
+            parts: parts.clone(),
+            pace,
+            stop: Stop::new(),
+        });
         let supervisor = Supervisor::start(parts, counters.clone(), sync::Poll::new(shared.clone()));
         Matrix { shared, counters, supervisor }
     }
@@ -89,14 +98,7 @@ impl Channel for Matrix {
     }
 
     fn deliver(&self, delivery: &Delivery, progress: &Progress<'_>) -> Result<()> {
-        let result = self.shared.deliver(delivery, progress);
-        let now_ms = self.shared.parts.clock.unix_ms();
-        match &result {
-            Ok(()) => self.counters.delivered(now_ms),
-            Err(e) if e.kind == ErrorKind::Stopped => {} // our doing
-            Err(_) => self.counters.undelivered(),
-        }
-        result
+        self.counters.tried(self.shared.deliver(delivery, progress), self.shared.parts.clock.unix_ms())
     }
 
     fn typing(&self, peer: &str, conversation: Option<&str>) {
@@ -116,6 +118,7 @@ impl Channel for Matrix {
     }
 
     fn stop(&self) {
+        self.shared.stop.set();
         self.supervisor.stop();
     }
 }

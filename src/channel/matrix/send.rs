@@ -7,11 +7,11 @@ use serde_json::{Value, json};
 
 use crate::base::cancel::Cancel;
 use crate::base::error::{Error, ErrorKind, Result};
-use crate::channel::Progress;
 use crate::channel::matrix::api::{Failure, Verb, encoded};
 use crate::channel::matrix::markup::{self, Part};
 use crate::channel::matrix::place::parted;
 use crate::channel::matrix::{Shared, wire};
+use crate::channel::{Progress, sending};
 use crate::domain::Delivery;
 
 /// How long a sign of typing holds, in ms.
@@ -59,13 +59,10 @@ impl Shared {
             return Err(error.hint("the bot speaks in rooms without encryption alone").into());
         }
         let answers = delivery.metadata.as_ref().map(|m| wire::text(m, &["matrix", "eventId"])).filter(|id| id.starts_with('$'));
-        for (n, part) in markup::parts(&delivery.message).iter().enumerate().skip(progress.done as usize) {
+        sending::in_order(&markup::parts(&delivery.message), progress, &self.stop, |n, part| {
             let relation = relation(thread, answers.filter(|_| n == 0));
-            let key = format!("gatelet-{}-{n}", delivery.id);
-            self.send(room, &key, content("m.text", part, relation), None)?;
-            (progress.record)(n as u32 + 1);
-        }
-        Ok(())
+            self.send(room, &format!("gatelet-{}-{n}", delivery.id), content("m.text", part, relation), None)
+        })
     }
 
     /// Sends one event; the same `key` is the same event.

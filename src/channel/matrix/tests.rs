@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::base::clock::Clock;
+use crate::base::error::ErrorKind;
 use crate::base::secret::Secret;
 use crate::channel::memory;
 use crate::channel::memory::{MemoryInlet, common, fresh, parts};

@@ -272,11 +272,7 @@ impl Run<'_> {
             }
             Event::Message(message) => self.job(Job::Take { epoch: self.epoch, message })?,
             Event::Settled { ticket, outcome } => {
-                let now_ms = self.line.parts.clock.unix_ms();
-                match &outcome {
-                    Ok(()) => self.counters.delivered(now_ms),
-                    Err(_) => self.counters.undelivered(),
-                }
+                let outcome = self.counters.tried(outcome, self.line.parts.clock.unix_ms());
                 if let Some(waiting) = self.waiting.remove(&ticket) {
                     let _ = waiting.try_send(outcome); // it may have given up
                 }

@@ -11,17 +11,16 @@ mod socket;
 #[cfg(test)]
 mod tests;
 
-use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::sync::Arc;
 
 use crate::base::clock::Clock;
-use crate::base::error::{Error, ErrorKind, Result};
+use crate::base::error::Result;
 use crate::base::stop::Stop;
 use crate::channel::counters::Counters;
 use crate::channel::pieces::pieces;
+use crate::channel::sending::Directs;
 use crate::channel::supervisor::Supervisor;
-use crate::channel::{Channel, ChannelStatus, Parts, Progress};
+use crate::channel::{Channel, ChannelStatus, Parts, Progress, sending};
 use crate::config;
 use crate::domain::{Delivery, Handoff};
 
@@ -29,10 +28,6 @@ use api::Api;
 
 /// What Slack shows of one message.
 const TEXT_MAX: usize = 4000;
-/// A pause that Slack asks for between two pieces of one message is waited for up to this; a longer one is the delivery's.
-const PAUSE_MAX: Duration = Duration::from_secs(5);
-/// Direct conversations remembered.
-const DIRECT_MAX: usize = 256;
 
 /// The channel, being connected from now on.
 pub(super) fn open(
@@ -48,9 +43,9 @@ pub(super) fn open(
         supervisor: Supervisor::start(parts, counters.clone(), connection),
         api,
         counters,
+        directs: Directs::new(clock.clone()),
         clock,
         stop: Stop::new(),
-        direct: Mutex::default(),
     })
 }
 
@@ -61,45 +56,14 @@ struct Slack {
     counters: Arc<Counters>,
     clock: Clock,
     stop: Stop,
-    /// The direct conversation with each user.
-    direct: Mutex<BTreeMap<String, String>>,
+    directs: Directs,
 }
 
 impl Slack {
     fn send(&self, delivery: &Delivery, progress: &Progress<'_>) -> Result<()> {
-        let conversation = match &delivery.conversation_id {
-            Some(conversation) => conversation.clone(),
-            None => self.direct(&delivery.peer)?,
-        };
-        for (n, piece) in pieces(&delivery.message, TEXT_MAX, mrkdwn::weigh).iter().enumerate().skip(progress.done as usize) {
-            let text = mrkdwn::from_markdown(piece);
-            let is_first = n == progress.done as usize;
-            match self.api.post(&conversation, &text) {
-                Err(Error { kind: ErrorKind::Throttled(Some(pause)), .. }) if !is_first && pause <= PAUSE_MAX => {
-                    if self.stop.wait(pause) {
-                        return Err(Error::new(ErrorKind::Stopped, "the channel ends"));
-                    }
-                    self.api.post(&conversation, &text)?;
-                }
-                done => done?,
-            }
-            (progress.record)(n as u32 + 1);
-        }
-        Ok(())
-    }
-
-    fn direct(&self, user: &str) -> Result<String> {
-        let known = self.direct.lock().unwrap_or_else(PoisonError::into_inner).get(user).cloned();
-        if let Some(known) = known {
-            return Ok(known);
-        }
-        let opened = self.api.direct(user)?;
-        let mut direct = self.direct.lock().unwrap_or_else(PoisonError::into_inner);
-        if direct.len() >= DIRECT_MAX {
-            direct.clear(); // one more call each
-        }
-        direct.insert(user.to_string(), opened.clone());
-        Ok(opened)
+        let conversation = self.directs.place(delivery, |user| self.api.direct(user))?;
+        let parts = pieces(&delivery.message, TEXT_MAX, mrkdwn::weigh);
+        sending::in_order(&parts, progress, &self.stop, |_, part| self.api.post(&conversation, &mrkdwn::from_markdown(part)))
     }
 }
 
@@ -113,13 +77,7 @@ impl Channel for Slack {
     }
 
     fn deliver(&self, delivery: &Delivery, progress: &Progress<'_>) -> Result<()> {
-        let result = self.send(delivery, progress);
-        match &result {
-            Ok(()) => self.counters.delivered(self.clock.unix_ms()),
-            Err(e) if e.kind == ErrorKind::Stopped => {} // our doing
-            Err(_) => self.counters.undelivered(),
-        }
-        result
+        self.counters.tried(self.send(delivery, progress), self.clock.unix_ms())
     }
 
     fn status(&self) -> ChannelStatus {

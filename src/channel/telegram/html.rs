@@ -3,12 +3,12 @@
 //! Invariant: pure, and safe for any text: what is not understood stands there as it was written, escaped. Tags are always closed in
 //! order. Known: code blocks, code, bold, italic, strike-through, links to web pages, headings (as bold).
 
-use super::split::{closes, fence};
+use crate::channel::pieces::{closes, fence};
 
 /// Bold within italic within a link, and no deeper.
 const DEPTH_MAX: u32 = 3;
 
-/// A part of [`super::split::parts`] as HTML.
+/// One of the pieces of a text as HTML.
 pub fn html(part: &str) -> String {
     let mut out = String::with_capacity(part.len() + part.len() / 8);
     let mut lines = part.lines().peekable();

@@ -10,7 +10,6 @@
 mod api;
 mod html;
 mod poll;
-mod split;
 #[cfg(test)]
 mod tests;
 mod update;
@@ -22,9 +21,11 @@ use serde_json::{Value, json};
 
 use crate::base::clock::Clock;
 use crate::base::error::{Error, ErrorKind, Result};
+use crate::base::stop::Stop;
 use crate::channel::counters::Counters;
+use crate::channel::pieces::pieces;
 use crate::channel::supervisor::Supervisor;
-use crate::channel::{Channel, ChannelStatus, Parts, Progress};
+use crate::channel::{Channel, ChannelStatus, Parts, Progress, sending};
 use crate::config;
 use crate::domain::{Delivery, Handoff};
 
@@ -32,6 +33,8 @@ use api::{Api, Refusal};
 
 /// Deadline of what nothing hangs on: a typing sign, a word to a stranger.
 const HINT: Duration = Duration::from_secs(5);
+/// Most UTF-16 units of one message. Telegram counts what is left when the markup is read, which is never more than was written.
+const TEXT_MAX: usize = 4096;
 
 /// The channel, being connected from now on.
 pub(super) fn open(
@@ -44,7 +47,7 @@ pub(super) fn open(
     let (clock, resends) = (parts.clock.clone(), common.on_unknown == config::OnUnknown::Resend);
     let poll = poll::Poll { api: api.clone() };
     let supervisor = Supervisor::start(parts, counters.clone(), poll);
-    Arc::new(Telegram { api, clock, counters, supervisor, resends })
+    Arc::new(Telegram { api, clock, counters, supervisor, resends, stop: Stop::new() })
 }
 
 struct Telegram {
@@ -53,6 +56,7 @@ struct Telegram {
     counters: Arc<Counters>,
     supervisor: Supervisor,
     resends: bool,
+    stop: Stop,
 }
 
 /// Where something is sent.
@@ -89,7 +93,7 @@ impl Target {
 
 /// Says something to somebody, best effort.
 fn send_hint(api: &Api, target: &Target, text: &str) {
-    for part in split::parts(text) {
+    for part in pieces(text, TEXT_MAX, char::len_utf16) {
         api.hint("sendMessage", &target.body(json!({"text": part})), HINT);
     }
 }
@@ -97,20 +101,16 @@ fn send_hint(api: &Api, target: &Target, text: &str) {
 impl Telegram {
     fn send(&self, delivery: &Delivery, progress: &Progress<'_>) -> Result<()> {
         let mut target = Target::of(&delivery.peer, delivery.conversation_id.as_deref())?;
-        let parts = split::parts(&delivery.message);
+        let parts = pieces(&delivery.message, TEXT_MAX, char::len_utf16);
         if parts.is_empty() {
             return Err(Error::new(ErrorKind::Permanent, "the message is blank, and Telegram takes no such"));
         }
         // In a group, what is answered is shown; in a chat of two it is plain.
         let answered =
             delivery.metadata.as_ref().and_then(|m| m["messageId"].as_i64()).filter(|_| delivery.conversation_id.is_some());
-        let mut done = progress.done;
-        for part in parts.iter().skip(done as usize) {
-            self.part(&mut target, part, answered.filter(|_| done == 0)).map_err(|e| self.unsure(e))?;
-            done += 1;
-            (progress.record)(done);
-        }
-        Ok(())
+        sending::in_order(&parts, progress, &self.stop, |n, part| {
+            self.part(&mut target, part, answered.filter(|_| n == 0)).map_err(|e| self.unsure(e))
+        })
     }
 
     /// Sends one part; as plain text where the markup is refused, to its new place where the group has moved.
@@ -162,13 +162,7 @@ impl Channel for Telegram {
     }
 
     fn deliver(&self, delivery: &Delivery, progress: &Progress<'_>) -> Result<()> {
-        let result = self.send(delivery, progress);
-        match &result {
-            Ok(()) => self.counters.delivered(self.clock.unix_ms()),
-            Err(e) if e.kind == ErrorKind::Stopped => {} // our doing
-            Err(_) => self.counters.undelivered(),
-        }
-        result
+        self.counters.tried(self.send(delivery, progress), self.clock.unix_ms())
     }
 
     fn typing(&self, peer: &str, conversation: Option<&str>) {
@@ -190,6 +184,7 @@ impl Channel for Telegram {
     }
 
     fn stop(&self) {
+        self.stop.set();
         self.supervisor.stop();
     }
 }

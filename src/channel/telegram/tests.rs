@@ -481,7 +481,7 @@ fn parts_that_were_confirmed_are_not_sent_again() {
     let fake = Fake::scripted(move |method, body| {
         let third = method == "sendMessage" && body["text"].as_str().unwrap().starts_with('c');
         (third && refusals.fetch_add(1, Ordering::SeqCst) == 0)
-            .then(|| refuse(429, "Too Many Requests: retry after 3", json!({"retry_after": 3})))
+            .then(|| refuse(429, "Too Many Requests: retry after 8", json!({"retry_after": 8})))
             .flatten()
     });
     let opened = fake.open(&Arc::new(MemoryInlet::default()));
@@ -489,7 +489,7 @@ fn parts_that_were_confirmed_are_not_sent_again() {
     let recorded = Mutex::new(Vec::new());
     let record = |n| recorded.lock().unwrap().push(n);
     let error = opened.0.deliver(&long, &Progress { done: 0, record: &record }).unwrap_err();
-    assert_eq!(error.kind, ErrorKind::Throttled(Some(Duration::from_secs(3))));
+    assert_eq!(error.kind, ErrorKind::Throttled(Some(Duration::from_secs(8))));
     opened.0.deliver(&long, &Progress { done: 2, record: &record }).unwrap();
     assert_eq!(*recorded.lock().unwrap(), [1, 2, 3, 4]);
     let first: Vec<_> = fake.sent.lock().unwrap().iter().map(|b| b["text"].as_str().unwrap()[..1].to_string()).collect();
