@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use crate::support::gateway::Gateway;
 use crate::support::model::{Model, echo_config};
 use crate::support::mosquitto::Mosquitto;
-use crate::support::{eventually, figure, heavy, merged, pause};
+use crate::support::{eventually, figure, heavy, merged, pause, skipped};
 
 fn with(broker: &Mosquitto, change: Value) -> Value {
     merged(echo_config(), json!({"channels": {"home": merged(broker.channel(), change)}}))
@@ -195,4 +195,58 @@ fn status_last_will_and_home_assistant() {
     }
     assert_eq!(gateway.term().0, 0);
     eventually("offline at a stop", 10, || status.lines().last().filter(|l| l.ends_with("offline")).map(|_| ()));
+}
+
+/// The whole way with nothing scripted: a broker that restarts, then one that lost its sessions, in the middle of a conversation.
+#[test]
+fn a_real_model_is_talked_with_over_tls_through_a_broker_that_restarts_and_forgets() {
+    let Ok(url) = std::env::var("GATELET_MODEL_URL") else {
+        return skipped("MQTT with a real model: GATELET_MODEL_URL names no model server (.ci/run starts one)");
+    };
+    let Some(mut broker) = Mosquitto::start(true) else { return };
+    let _alone = heavy();
+    let gateway = Gateway::start(json!({
+        "providers": {"real": {"type": "openai", "baseUrl": url, "apiKey": null}},
+        "agents": {"main": {"provider": "real", "model": "auto", "maxOutputTokens": 24}},
+        "channels": {"home": broker.channel()}}));
+    let talk = [("Say hello.", "at once"), ("Name one colour.", "restarted"), ("Name one animal.", "forgot"), ("Thank you.", "asked before")];
+    for (n, (words, what)) in talk.into_iter().enumerate() {
+        match what {
+            "restarted" => broker.end(),
+            "forgot" => broker.forget(),
+            // The question is accepted, the answer finds the broker gone.
+            "asked before" => broker.publish("gatelet/in/ana", words),
+            _ => {}
+        }
+        if what == "asked before" {
+            eventually("the question is on disk", 20, || (status(&gateway)["received"].as_u64() > Some(n as u64)).then_some(()));
+            broker.end();
+        }
+        if what != "at once" {
+            until_state(&gateway, "degraded");
+            broker.begin();
+        }
+        until_state(&gateway, "connected");
+        let out = broker.listen("gatelet/out/ana");
+        if what != "asked before" {
+            broker.publish("gatelet/in/ana", words);
+        }
+        let reply = eventually("the model's words", 90, || transcript(&gateway).get(2 * n + 1).cloned());
+        assert_eq!((transcript(&gateway)[2 * n].1.as_str(), reply.0.as_str()), (words, "assistant"));
+        assert!(!reply.1.trim().is_empty(), "the model said something");
+        let last = reply.1.lines().last().unwrap_or_default();
+        eventually("the reply on the broker", 30, || out.lines().iter().any(|l| l.contains(last)).then_some(()));
+        figure(&format!("MQTT over TLS, {what}: a real model's reply to {words:?}: {:?}", reply.1));
+    }
+    assert_eq!(transcript(&gateway).len(), 2 * talk.len(), "each asked once, each answered once");
+}
+
+/// The conversation so far, as (role, text).
+fn transcript(gateway: &Gateway) -> Vec<(String, String)> {
+    let answer = gateway.get("/api/sessions/ana");
+    if answer.status == 404 {
+        return Vec::new();
+    }
+    let said = answer.json()["sessions"][0]["transcript"].as_array().cloned().unwrap_or_default();
+    said.iter().map(|e| (e["role"].as_str().unwrap_or_default().into(), e["text"].as_str().unwrap_or_default().into())).collect()
 }
