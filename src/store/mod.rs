@@ -179,6 +179,10 @@ pub trait Store: Send + Sync {
     /// approval (which is cancelled, too). Durable. Gives the ids of the messages.
     fn cancel_waiting(&self, session_id: &str, message_id: Option<&str>, reason: &str) -> Result<Vec<String>>;
 
+    /// Cancels one message that is queued or waits for an approval (which is cancelled, too), with what joined its turn. Durable. Gives the ids
+    /// of the messages: none where it runs, has ended or joined another one's turn.
+    fn cancel_message(&self, message_id: &str, reason: &str) -> Result<Vec<String>>;
+
     /// Takes the oldest urgent message that is queued, whatever runs in its session. Soft. Ended like any other turn. Where there is
     /// none, memory tells: it may be called often.
     fn claim_urgent(&self) -> Result<Option<Claim>>;
