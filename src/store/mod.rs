@@ -353,7 +353,8 @@ pub trait Store: Send + Sync {
     fn job_runs(&self, id: &str, page: Page) -> Result<Listed<JobRun>>;
 
     /// Ends and erases a user's sessions: transcripts, summaries, and the texts of their messages, deliveries and approvals; and the
-    /// user's notes. Messages still to be answered are cancelled. What is left of each message is what deduplication needs. Durable. Gives how many sessions.
+    /// user's notes, learned rules and jobs (not the configuration's); the audit keeps of them who did what when, not what was said. Messages still to
+    /// be answered are cancelled. What is left of each message is what deduplication needs. Durable. Gives how many sessions.
     fn erase_user(&self, user_id: &str) -> Result<u64>;
 
     /// Adds to the audit trail. Soft; never blocks, and drops the entry only when the store can't write.

@@ -46,7 +46,8 @@ pub(super) fn cancel_one(sql: &Sql<'_>, message_id: &str, reason: &str) -> Ran<(
 }
 
 /// It is queued or waits for an approval, and did not join another one's turn. Urgent ones that are queued go on.
-const WAITS: &str = "(w.state = 2 OR (w.state = 0 AND w.urgent = 0)) AND NOT EXISTS (SELECT 1 FROM bundled b WHERE b.seq = w.seq)";
+const WAITS: &str =
+    "(w.state = 2 OR (w.state = 0 AND w.urgent = 0)) AND NOT EXISTS (SELECT 1 FROM bundled b WHERE b.seq = w.seq)";
 
 fn end_all(sql: &Sql<'_>, session: i64, found: Vec<(i64, String)>, reason: &str) -> Ran<(Vec<String>, Left)> {
     let mut ids = Vec::with_capacity(found.len());

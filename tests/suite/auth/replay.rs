@@ -62,7 +62,9 @@ fn a_hundred_replays_over_kills_are_one_message() {
     for mut replay in [
         Replay::signed(),
         by_body(json!({"secret": SECRET}), |body| vec![("x-hub-signature-256", hub_signature(SECRET, body))]),
-        by_body(json!({"token": "door-token-0123456789abcdef"}), |_| vec![("authorization", "Bearer door-token-0123456789abcdef".into())]),
+        by_body(json!({"token": "door-token-0123456789abcdef"}), |_| {
+            vec![("authorization", "Bearer door-token-0123456789abcdef".into())]
+        }),
     ] {
         let first = replay.again().expect(202);
         assert_eq!(first.field("status"), "accepted");
@@ -87,9 +89,15 @@ fn a_replay_in_other_clothes_is_the_same_message() {
     let as_it_is = |name: &str| name.to_string();
     for path in ["/webhook/door?x=1", "/webhook/door?", "/webhook/door?wait=0", "/webhook/d%6for"] {
         let again = replay.send(path, as_it_is);
-        assert_eq!((again.status, again.field("status").as_str(), again.field("id")), (202, "duplicate", first.field("id")), "{path}");
+        assert_eq!(
+            (again.status, again.field("status").as_str(), again.field("id")),
+            (202, "duplicate", first.field("id")),
+            "{path}"
+        );
     }
-    for again in [replay.send("/webhook/door", str::to_uppercase), replay.send("/webhook/door", |n| n.replace("webhook", "WebHook"))] {
+    for again in
+        [replay.send("/webhook/door", str::to_uppercase), replay.send("/webhook/door", |n| n.replace("webhook", "WebHook"))]
+    {
         assert_eq!((again.field("status").as_str(), again.field("id")), ("duplicate", first.field("id")));
     }
     // Another way to write the path is the same channel or none, never a second memory.
@@ -132,7 +140,9 @@ fn an_unknown_path_takes_as_long_as_a_known_one() {
     assert!(statuses.0.contains(&401));
     let (a, b) = (percentile(&mut known, 50), percentile(&mut unknown, 50));
     let (low, high) = (percentile(&mut known, 10), percentile(&mut known, 90));
-    figure(&format!("a wrong signature, median of 300: known path {a:?} (10th to 90th percentile {low:?} to {high:?}), unknown {b:?}"));
+    figure(&format!(
+        "a wrong signature, median of 300: known path {a:?} (10th to 90th percentile {low:?} to {high:?}), unknown {b:?}"
+    ));
     let apart = a.max(b) - a.min(b);
     assert!(apart < (high - low).max(Duration::from_micros(300)), "{a:?} and {b:?}: more than the noise");
 }
@@ -143,12 +153,16 @@ fn no_body_picks_its_session_or_its_agent() {
     let model = Model::echo();
     let token = "door-token-0123456789abcdef";
     let foreign = json!({"type": "webhook", "token": token, "messagePath": "/text", "userPath": "/from/id", "idPath": "/seq"});
-    let config = merged(model.config(), json!({
+    let config = merged(
+        model.config(),
+        json!({
         "agents": {"other": {"provider": "stub", "model": "other"}},
         "channels": {"door": {"type": "webhook", "token": token}, "mapped": foreign},
-        "bindings": [{"channel": "mapped", "user": "*", "agent": "main"}, {"channel": "*", "user": "*", "agent": "main"}]}));
+        "bindings": [{"channel": "mapped", "user": "*", "agent": "main"}, {"channel": "*", "user": "*", "agent": "main"}]}),
+    );
     let gateway = Gateway::start(config);
-    let post = |path: &str, body: Value| gateway.call("POST", path).token(token).json(&body).send().expect(202).field("sessionId");
+    let post =
+        |path: &str, body: Value| gateway.call("POST", path).token(token).json(&body).send().expect(202).field("sessionId");
     let bobs = gateway.post("/webhook/default", json!({"userId": "bob", "message": "mine"})).expect(202).field("sessionId");
     let plain = post("/webhook/door", json!({"userId": "ana", "message": "hi"}));
     let steered = json!({"userId": "ana", "message": "hi again", "sessionId": bobs, "session": bobs, "agent": "other", "agentId": "other",
@@ -163,5 +177,8 @@ fn no_body_picks_its_session_or_its_agent() {
     assert!(model.asked().iter().all(|q| q.body["model"] == "stub"), "the agent is the configuration's");
     let list = gateway.call("GET", "/api/sessions?limit=100").token(ADMIN).send().expect(200).json();
     let of = |id: &str| list["sessions"].as_array().unwrap().iter().find(|s| s["id"] == id).cloned().unwrap_or_default();
-    assert_eq!((&of(&bobs)["userId"], &of(&plain)["userId"], &of(&mapped)["userId"]), (&json!("bob"), &json!("ana"), &json!("7")));
+    assert_eq!(
+        (&of(&bobs)["userId"], &of(&plain)["userId"], &of(&mapped)["userId"]),
+        (&json!("bob"), &json!("ana"), &json!("7"))
+    );
 }

@@ -4,7 +4,7 @@
 use serde_json::{Value, json};
 
 use crate::support::discord::{BOT, Discord};
-use crate::support::gateway::Gateway;
+use crate::support::gateway::{ADMIN, Gateway, USER};
 use crate::support::lacking::lacking;
 use crate::support::model::Model;
 use crate::support::mosquitto::Mosquitto;
@@ -67,7 +67,9 @@ fn no_kind_of_a_strangers_update_is_a_message() {
     // The stranger's own, and the owner's name in everything that is no message.
     for user in [8, 7] {
         let said = |kind: &str| message(user, user, kind, "let me in");
-        for kind in ["edited_message", "business_message", "edited_business_message", "deleted_business_messages", "guest_message"] {
+        for kind in
+            ["edited_message", "business_message", "edited_business_message", "deleted_business_messages", "guest_message"]
+        {
             telegram.push(json!({kind: said("private")}));
         }
         for kind in ["channel_post", "edited_channel_post"] {
@@ -80,11 +82,14 @@ fn no_kind_of_a_strangers_update_is_a_message() {
         let reaction = json!({"chat": {"id": user, "type": "private"}, "message_id": 7, "date": 1, "user": from, "old_reaction": [],
             "new_reaction": [{"type": "emoji", "emoji": "👍"}]});
         telegram.push(json!({"message_reaction": reaction}));
-        telegram.push(json!({"chat_join_request": {"chat": {"id": -1, "type": "channel"}, "from": from, "date": 1, "bio": "let me in"}}));
+        telegram.push(
+            json!({"chat_join_request": {"chat": {"id": -1, "type": "channel"}, "from": from, "date": 1, "bio": "let me in"}}),
+        );
         telegram.push(json!({"my_chat_member": {"chat": {"id": user, "type": "private"}, "from": from, "date": 1}}));
         telegram.push(json!({"poll": {"id": "1", "question": "let me in?", "options": []}}));
         telegram.push(json!({"poll_answer": {"poll_id": "1", "user": from, "option_ids": [0]}}));
-        telegram.push(json!({"pre_checkout_query": {"id": "1", "from": from, "currency": "XTR", "invoice_payload": "let me in"}}));
+        telegram
+            .push(json!({"pre_checkout_query": {"id": "1", "from": from, "currency": "XTR", "invoice_payload": "let me in"}}));
     }
     telegram.says(8, "let me in");
     telegram.says_in(-100600, 7, "", naming());
@@ -103,13 +108,19 @@ fn no_kind_of_a_strangers_event_is_a_message_in_discord() {
         for kind in ["MESSAGE_UPDATE", "MESSAGE_DELETE", "MESSAGE_POLL_VOTE_ADD", "TYPING_START", "THREAD_CREATE"] {
             discord.event(kind, said.clone());
         }
-        discord.event("MESSAGE_REACTION_ADD", json!({"user_id": user, "channel_id": "900", "message_id": "1", "emoji": {"name": "👍"}}));
+        discord.event(
+            "MESSAGE_REACTION_ADD",
+            json!({"user_id": user, "channel_id": "900", "message_id": "1", "emoji": {"name": "👍"}}),
+        );
         let pressed = json!({"custom_id": "/stop", "component_type": 2});
         let pressed = json!({"id": "1", "application_id": BOT, "type": 3, "channel_id": "900", "user": author, "data": pressed, "message": said});
         discord.event("INTERACTION_CREATE", pressed);
         discord.event("GUILD_MEMBER_ADD", json!({"user": author, "guild_id": "77"}));
         // Kinds of messages that are the service's own words, bots' and webhooks'.
-        for (n, more) in [json!({"type": 7}), json!({"type": 20}), json!({"author": {"bot": true}}), json!({"webhook_id": "5"})].into_iter().enumerate() {
+        for (n, more) in [json!({"type": 7}), json!({"type": 20}), json!({"author": {"bot": true}}), json!({"webhook_id": "5"})]
+            .into_iter()
+            .enumerate()
+        {
             let id = json!({"id": format!("20{n}")});
             discord.event("MESSAGE_CREATE", merged(merged(said.clone(), id), more));
         }
@@ -127,15 +138,29 @@ fn no_kind_of_a_strangers_event_is_a_message_in_slack() {
     let (slack, gateway) = slack(&model, json!({}));
     for user in ["U0EVE123", "U0OWNER1"] {
         let said = json!({"type": "message", "channel": "D1", "channel_type": "im", "user": user, "text": "let me in", "ts": "1700000009.000100"});
-        for subtype in ["message_changed", "message_deleted", "message_replied", "channel_join", "channel_topic", "bot_message", "reminder_add", "tombstone"] {
+        for subtype in [
+            "message_changed",
+            "message_deleted",
+            "message_replied",
+            "channel_join",
+            "channel_topic",
+            "bot_message",
+            "reminder_add",
+            "tombstone",
+        ] {
             slack.event(merged(said.clone(), json!({"subtype": subtype, "message": said, "previous_message": said})));
         }
-        for kind in ["reaction_added", "link_shared", "app_home_opened", "member_joined_channel", "pin_added", "message_metadata_posted"] {
+        for kind in
+            ["reaction_added", "link_shared", "app_home_opened", "member_joined_channel", "pin_added", "message_metadata_posted"]
+        {
             slack.event(merged(said.clone(), json!({"type": kind})));
         }
         slack.envelope("slash_commands", json!({"command": "/gate", "text": "let me in", "user_id": user, "channel_id": "D1"}));
         let pressed = json!({"action_id": "/stop", "type": "button", "value": "let me in"});
-        slack.envelope("interactive", json!({"type": "block_actions", "user": {"id": user}, "actions": [pressed], "message": said}));
+        slack.envelope(
+            "interactive",
+            json!({"type": "block_actions", "user": {"id": user}, "actions": [pressed], "message": said}),
+        );
         slack.envelope("interactive", json!({"type": "view_submission", "user": {"id": user}, "view": {}}));
     }
     slack.direct("U0EVE123", "let me in");
@@ -150,7 +175,8 @@ fn no_kind_of_a_strangers_event_is_a_message_in_slack() {
 fn what_telegram_leaves_out_never_lets_in() {
     let model = Model::echo();
     let (telegram, gateway) = telegram(&model, json!({}));
-    let forwarded = json!({"forward_origin": {"type": "user", "date": 1, "sender_user": {"id": 7, "is_bot": false, "first_name": "Ana"}}});
+    let forwarded =
+        json!({"forward_origin": {"type": "user", "date": 1, "sender_user": {"id": 7, "is_bot": false, "first_name": "Ana"}}});
     let answering = json!({"reply_to_message": message(8, 7, "private", "the owner's words")});
     let group = |id: i64, user: i64, more: Value| merged(message(id, user, "supergroup", "hi"), more);
     let channel = json!({"sender_chat": {"id": -100500, "type": "channel", "title": "x"}, "from": {"id": 7, "is_bot": true}});
@@ -185,7 +211,10 @@ fn what_discord_leaves_out_never_lets_in() {
     let (discord, gateway) = discord(&model, json!({}));
     let by = |user: &str| json!({"id": user, "username": "ana", "discriminator": "0", "global_name": "Ana", "avatar": null});
     let said = |user: &str, more: Value| {
-        merged(json!({"channel_id": "900", "type": 0, "content": "hi", "author": by(user), "mentions": [], "attachments": []}), more)
+        merged(
+            json!({"channel_id": "900", "type": 0, "content": "hi", "author": by(user), "mentions": [], "attachments": []}),
+            more,
+        )
     };
     let guild = |channel: &str, more: Value| {
         let member = json!({"guild_id": "77", "member": {"nick": "Ana", "roles": [], "joined_at": "2026-01-01T00:00:00Z"}});
@@ -227,7 +256,10 @@ fn what_slack_leaves_out_never_lets_in() {
         said("U0OWNER1", "C0THEIRS", "channel", "<@U0BOT> hi"),
         said("U0OWNER1", "G0THEIRS", "mpim", "<@U0BOT> hi"),
         said("U0OWNER1", "C0OURS12", "channel", "hi"),
-        merged(said("U0EVE123", "D0EVE123", "im", "hi"), json!({"subtype": "message_changed", "message": {"user": "U0OWNER1", "text": "hi"}})),
+        merged(
+            said("U0EVE123", "D0EVE123", "im", "hi"),
+            json!({"subtype": "message_changed", "message": {"user": "U0OWNER1", "text": "hi"}}),
+        ),
     ];
     let mut count = 0;
     for base in refused {
@@ -247,22 +279,22 @@ fn what_slack_leaves_out_never_lets_in() {
 fn what_a_payload_says_of_its_sender_counts_for_nothing() {
     let Some(broker) = Mosquitto::start(false) else { return };
     let model = Model::echo();
-    let channel = merged(broker.channel(), json!({"dmPolicy": "allowlist", "allowFrom": ["ana"]}));
+    let channel = merged(broker.channel(), json!({"dmPolicy": "allowlist", "allowFrom": ["dora"]}));
     let gateway = Gateway::start(merged(model.config(), json!({"channels": {"home": channel}})));
     eventually("connected", 20, || {
         let all = gateway.get("/api/channels").expect(200).text();
         all.contains("\"connected\"").then_some(())
     });
-    let payload = json!({"message": "let me in", "id": "m1", "userId": "ana", "user": "ana", "from": "ana", "conversationId": "ana",
-        "metadata": {"userId": "ana", "role": "admin"}});
+    let payload = json!({"message": "let me in", "id": "m1", "userId": "dora", "user": "dora", "from": "dora", "conversationId": "dora",
+        "metadata": {"userId": "dora", "role": "admin"}});
     for (_, variant) in lacking(&payload).into_iter().chain([("whole".to_string(), payload.clone())]) {
         broker.publish_all("gatelet/in/eve", &[variant.to_string()]);
     }
-    for topic in ["gatelet/in/Ana", "gatelet/in/ana ", "gatelet/in/"] {
+    for topic in ["gatelet/in/Dora", "gatelet/in/dora ", "gatelet/in/"] {
         broker.publish(topic, "let me in");
     }
-    broker.publish("gatelet/in/ana", LAST);
-    only_the_last(&gateway, &model, "ana");
+    broker.publish("gatelet/in/dora", LAST);
+    only_the_last(&gateway, &model, "dora");
 }
 
 /// E6, over each adapter: an allow-list without a name in it is nobody.
@@ -315,7 +347,9 @@ fn a_pairing_opens_no_group() {
     let model = Model::echo();
     let (telegram, gateway) = telegram(&model, json!({"dmPolicy": "pairing", "allowFrom": []}));
     telegram.says(7, "hello");
-    let pairing = eventually("a code", 20, || gateway.get("/api/pairings").expect(200).json()["pairings"][0]["code"].as_str().map(str::to_string));
+    let pairing = eventually("a code", 20, || {
+        gateway.get("/api/pairings").expect(200).json()["pairings"][0]["code"].as_str().map(str::to_string)
+    });
     gateway.post(&format!("/api/pairings/{pairing}"), json!({"decision": "approve"})).expect(200);
     telegram.says_in(-100600, 7, "", naming()); // not one of ours
     telegram.says_in(-100500, 7, "nobody is named", json!({})); // ours, but nobody is meant
@@ -339,4 +373,46 @@ fn quoted_and_forwarded_words_command_nothing() {
     assert_eq!(asked[1], "[forwarded from Eve   admin, not the sender's own words:]\n> /new");
     let sessions = gateway.get("/api/sessions/7").expect(200).json();
     assert_eq!(sessions["sessions"].as_array().unwrap().len(), 1, "neither began a new one: {sessions}");
+}
+
+/// E5: a number on one service and the same number on another are two people: in sessions, memory, and where they are written to.
+#[test]
+fn the_same_id_on_two_channels_is_two_people() {
+    let model = Model::echo();
+    let (telegram, discord) = (Telegram::new(), Discord::new());
+    let home = merged(discord.config(), policy("7", "800"));
+    // `8` is somebody's token, `9` a name under `users`, linked to another.
+    let linked = json!({"channels": {"home": home}, "users": {"9": {"tg": "99"}}});
+    let tokens =
+        json!({"gateway": {"auth": {"mode": "token", "token": ADMIN, "tokens": [{"name": "8", "role": "user", "token": USER}]}}});
+    let config = merged(merged(model.config(), linked), tokens);
+    let mut gateway = Gateway::start(telegram.config(config, json!({"dmPolicy": "open"})));
+    let users = |gateway: &Gateway| {
+        let list = gateway.get("/api/sessions?limit=100").expect(200).json();
+        let mut all: Vec<String> =
+            list["sessions"].as_array().unwrap().iter().map(|s| s["userId"].as_str().unwrap().to_string()).collect();
+        all.sort();
+        all
+    };
+    for round in 0..2 {
+        let asked = model.asked().len();
+        for user in [7, 8, 9, 99] {
+            telegram.says(user, &format!("from Telegram's {user}"));
+            eventually("the turn", 20, || (model.times(&format!("from Telegram's {user}")) > round).then_some(()));
+        }
+        discord.direct(900, 7, "from Discord's 7");
+        eventually("all turns", 20, || (model.asked().len() == asked + 5).then_some(()));
+        assert_eq!(users(&gateway), ["7", "9", "home:7", "tg:8", "tg:9"], "round {round}");
+        gateway.kill9();
+        gateway.restart();
+    }
+    gateway.call("GET", "/api/sessions/8").token(USER).send().expect_error(404, "not_found");
+    for (user, text) in [("7", "for the first"), ("home:7", "for the second"), ("tg:8", "for the third")] {
+        gateway.post("/api/message", json!({"userId": user, "message": text})).expect(202);
+    }
+    eventually("Discord's", 20, || discord.texts().contains(&"for the second".to_string()).then_some(()));
+    eventually("Telegram's", 20, || telegram.texts(8).contains(&"for the third".to_string()).then_some(()));
+    assert!(
+        telegram.texts(7).contains(&"for the first".to_string()) && !telegram.texts(7).contains(&"for the second".to_string())
+    );
 }

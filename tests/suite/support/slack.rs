@@ -93,7 +93,8 @@ impl Slack {
     /// An envelope of any kind.
     pub fn envelope(&self, kind: &str, payload: Value) {
         let id = format!("envelope-{}", self.world.envelopes.fetch_add(1, Ordering::SeqCst));
-        let frame = json!({"type": kind, "envelope_id": id, "accepts_response_payload": false, "retry_attempt": 0, "payload": payload});
+        let frame =
+            json!({"type": kind, "envelope_id": id, "accepts_response_payload": false, "retry_attempt": 0, "payload": payload});
         self.world.waiting.lock().unwrap().push((id, frame));
     }
 
