@@ -67,6 +67,7 @@ fn arrival(api: &Arc<Api>, call: &Call) -> Result<(Arrival, Option<Duration>), A
         channel: name.to_string(),
         peer: message.user_id,
         user_id: Some(user),
+        is_bare: false,
         conversation: message.conversation_id,
         external_id: message.external_id,
         text: message.message,

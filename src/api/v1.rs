@@ -56,6 +56,7 @@ fn arrival(api: &Api, call: &Call) -> Result<(Arrival, Wish), ApiError> {
     let arrival = Arrival {
         channel: OPENAI_CHANNEL.into(),
         peer: user.clone(),
+        is_bare: false,
         conversation: (!kept).then(|| conversation(api, principal, key.as_deref())),
         external_id: key,
         text: question.text,

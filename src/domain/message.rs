@@ -15,6 +15,9 @@ pub struct NewInbound {
     pub channel: String,
     /// The canonical user id (after `users` of the configuration).
     pub user_id: String,
+    /// Whether `user_id` is nothing but the id of a channel whose ids say nothing of any other channel's: where a user of that id was
+    /// seen elsewhere already, this one is another, and the store calls it `CHANNEL:ID`.
+    pub is_bare: bool,
     /// The user's id in the channel's own terms: where replies go.
     pub peer: String,
     /// The channel's conversation (a room, a thread), where there is one.
@@ -38,6 +41,11 @@ pub struct NewInbound {
     pub collect: bool,
     /// The service's cursor behind it, committed with it: the channel's name is its key.
     pub cursor: Option<String>,
+}
+
+/// The id of a channel's user, told apart from those who are called so elsewhere.
+pub fn own_id(channel: &str, peer: &str) -> String {
+    format!("{channel}:{peer}")
 }
 
 /// What became of putting a message to the store.

@@ -16,7 +16,7 @@ mod tool;
 pub use delivery::{Attempt, Delivery, DeliveryState, Handoff, NewOutbound, Outcome};
 pub use job::{Job, JobRun, When, Work};
 pub use memory::{NOTE_BYTES_MAX, NOTES_MAX, Note, Spent, Summary, Usage};
-pub use message::{Accepted, InboundMessage, MessageState, NewInbound, TimelineEntry};
+pub use message::{Accepted, InboundMessage, MessageState, NewInbound, TimelineEntry, own_id};
 pub use pairing::{PAIRING_MS, PAIRING_TRIES, PAIRINGS_MAX, Pairing};
 pub use principal::{Principal, Role, Standing};
 pub use request::{Asked, Spoken};

@@ -102,6 +102,16 @@ impl Running {
         inner.doomed.push_back((message_id.to_string(), reason.to_string()));
     }
 
+    /// Why a message that doesn't run is to end, where it is.
+    fn doom_of(&self, message_id: &str) -> Option<String> {
+        self.lock().doomed.iter().find(|(id, _)| id == message_id).map(|(_, reason)| reason.clone())
+    }
+
+    /// It has ended: nothing is to be done when its turn begins.
+    fn pardon(&self, message_id: &str) {
+        self.lock().doomed.retain(|(id, _)| id != message_id);
+    }
+
     /// Cuts everything short because the gateway drains; turns that begin from now on end at once.
     pub fn drain(&self) {
         let cancels: Vec<Cancel> = {
@@ -123,10 +133,37 @@ pub struct Stopped {
 }
 
 impl Flow {
-    /// Withdraws one message: its turn is cut short, or ends as soon as it would begin.
-    pub fn cancel_message(&self, message_id: &str, why: &str) {
-        if self.running.cut(why, |id, _, _, _| id == message_id) == 0 {
-            self.running.doom(message_id, why);
+    /// Withdraws one message: its turn is cut short, or it ends without one. Where it waits for a decision the question is withdrawn
+    /// with it. Blocks for nothing: what it takes of the store is the errands'.
+    pub fn cancel_message(self: &Arc<Self>, message_id: &str, why: &str) {
+        if self.running.cut(why, |id, _, _, _| id == message_id) > 0 {
+            return;
+        }
+        // Noted first: a turn that is just now being left waiting looks here when it is a row.
+        self.running.doom(message_id, why);
+        let (flow, id, why) = (self.clone(), message_id.to_string(), why.to_string());
+        if self.errand(Box::new(move || flow.withdraw_one(&id, &why))).is_err() {
+            log::warn!(message_id; "a message is withdrawn when its turn begins, not now: too much waits");
+        }
+    }
+
+    /// Ends a message that does not run.
+    fn withdraw_one(&self, message_id: &str, why: &str) {
+        match self.store.cancel_message(message_id, why) {
+            Ok(ids) if ids.is_empty() => {} // it runs, or has ended
+            Ok(ids) => {
+                self.running.pardon(message_id);
+                self.tell_withdrawn(&ids, why);
+                self.nudge_turns(); // its session goes on
+            }
+            Err(e) => log::warn!(message_id; "a message could not be withdrawn: {e}; it is when its turn begins"),
+        }
+    }
+
+    /// Withdraws a message whose turn was just left waiting, if that was asked for meanwhile.
+    pub(super) fn withdraw_if_doomed(&self, message_id: &str) {
+        if let Some(why) = self.running.doom_of(message_id) {
+            self.withdraw_one(message_id, &why);
         }
     }
 
@@ -171,16 +208,20 @@ impl Flow {
     fn withdraw(&self, session_id: &str, message_id: Option<&str>, why: &str) -> usize {
         match self.store.cancel_waiting(session_id, message_id, why) {
             Ok(ids) => {
-                for id in &ids {
-                    self.waiters.settle(id, &Waited::Failed { timed_out: false, reason: why.to_string() });
-                    self.hub.event("turn.cancelled", serde_json::json!({"messageId": id, "reason": why}));
-                }
+                self.tell_withdrawn(&ids, why);
                 ids.len()
             }
             Err(e) => {
                 log::warn!(session_id; "what waits in a session could not be withdrawn: {e}");
                 0
             }
+        }
+    }
+
+    fn tell_withdrawn(&self, ids: &[String], why: &str) {
+        for id in ids {
+            self.waiters.settle(id, &Waited::Failed { timed_out: false, reason: why.to_string() });
+            self.hub.event("turn.cancelled", serde_json::json!({"messageId": id, "reason": why}));
         }
     }
 }

@@ -24,6 +24,8 @@ pub struct Arrival {
     pub peer: String,
     /// The canonical user, where it is known already (a principal); else `users` decides.
     pub user_id: Option<String>,
+    /// Whether that is the sender's id on the channel and nothing more; see [`NewInbound`].
+    pub is_bare: bool,
     /// The channel's conversation.
     pub conversation: Option<String>,
     /// The sender's id for the message.
@@ -101,6 +103,7 @@ impl Flow {
             id,
             channel: arrival.channel,
             user_id,
+            is_bare: arrival.is_bare,
             peer: arrival.peer,
             conversation: arrival.conversation,
             external_id: arrival.external_id,

@@ -11,6 +11,7 @@
 use std::sync::Arc;
 
 use crate::channel::{ChannelState, Incoming, Inlet, NotNow, Place, Taken};
+use crate::domain::own_id;
 use crate::flow::Flow;
 use crate::flow::admission::{Admission, Policy, decide};
 use crate::flow::ingress::{Arrival, Refused};
@@ -48,6 +49,17 @@ impl Inlet for Arc<Flow> {
 }
 
 impl Flow {
+    /// The user whom a channel's sender is without a link: its id there, unless the configuration calls another one so (a principal, a name
+    /// under `users`), or it reads like another channel's.
+    pub(super) fn unlinked(&self, channel: &str, sender: &str) -> String {
+        let settings = self.settings.get();
+        let reads_like = |(name, _): (&str, &str)| settings.channels.contains_key(name);
+        let is_anothers = settings.routes.is_user(sender)
+            || self.auth.named_role_of(sender).is_some()
+            || sender.split_once(':').is_some_and(reads_like);
+        if is_anothers { own_id(channel, sender) } else { sender.to_string() }
+    }
+
     /// Commits its cursor, and counts it.
     fn ignore(self: &Arc<Self>, channel: &str, incoming: &Incoming, why: &'static str) -> Result<Taken, NotNow> {
         self.pass_over(channel, incoming)?;
@@ -93,7 +105,9 @@ impl Flow {
         let settings = self.settings.get();
         let linked = settings.routes.linked(channel, &incoming.sender).map(str::to_string);
         let role = linked.as_deref().and_then(|user| self.auth.named_role_of(user));
-        let user = linked.unwrap_or_else(|| incoming.sender.clone());
+        let is_linked = linked.is_some();
+        let user = linked.unwrap_or_else(|| self.unlinked(channel, &incoming.sender));
+        let is_bare = !is_linked && user == incoming.sender;
         if let Some(verdict) = self.over_rate(&format!("channel:{channel}:{user}")) {
             let is_due = incoming.place == Place::Direct && self.tells.is_due(channel, &incoming.sender, self.clock.mono());
             if !is_due {
@@ -109,6 +123,7 @@ impl Flow {
             channel: channel.to_string(),
             peer: incoming.sender,
             user_id: Some(user),
+            is_bare,
             conversation: incoming.conversation,
             external_id: Some(incoming.external_id),
             text: incoming.text,

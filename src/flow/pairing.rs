@@ -150,7 +150,11 @@ impl Flow {
             id: new_id("dlv", self.clock.unix_ms()),
             channel: pairing.channel.clone(),
             handoff: Handoff::Worker,
-            user_id: self.settings.get().routes.user(&pairing.channel, &pairing.user_id),
+            user_id: {
+                let settings = self.settings.get();
+                let linked = settings.routes.linked(&pairing.channel, &pairing.user_id).map(str::to_string);
+                linked.unwrap_or_else(|| self.unlinked(&pairing.channel, &pairing.user_id))
+            },
             peer: pairing.user_id.clone(),
             conversation,
             session_id: None,

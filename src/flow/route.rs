@@ -3,7 +3,7 @@
 //! Invariant: pure; the outcome depends on the configuration and on ids that the channel vouches for, never on a message's
 //! text.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use crate::config::Binding;
 
@@ -13,6 +13,8 @@ pub struct Routes {
     bindings: Vec<Binding>,
     /// (channel, id there) → canonical user id.
     people: HashMap<(String, String), String>,
+    /// The names under `users`.
+    names: HashSet<String>,
 }
 
 impl Routes {
@@ -22,7 +24,7 @@ impl Routes {
             .iter()
             .flat_map(|(user, ids)| ids.iter().map(move |(channel, id)| ((channel.clone(), id.clone()), user.clone())))
             .collect();
-        Routes { bindings: bindings.to_vec(), people }
+        Routes { bindings: bindings.to_vec(), people, names: users.keys().cloned().collect() }
     }
 
     /// The canonical id of a channel's user.
@@ -34,6 +36,11 @@ impl Routes {
     /// is nobody's.
     pub fn linked(&self, channel: &str, peer: &str) -> Option<&str> {
         self.people.get(&(channel.to_string(), peer.to_string())).map(String::as_str)
+    }
+
+    /// Whether `users` has that name.
+    pub fn is_user(&self, name: &str) -> bool {
+        self.names.contains(name)
     }
 
     /// The agent for a user's message on a channel: the first binding that fits.

@@ -242,8 +242,11 @@ fn rights_come_by_the_link_alone() {
         (direct("1", ""), "ana", Standing::Operator),
         (direct("2", ""), "bob", Standing::User),
         (direct("3", ""), "carl", Standing::User), // linked, and no principal
-        (direct("admin", ""), "admin", Standing::User),
-        (direct("ana", ""), "ana", Standing::User), // an id that reads like a principal's
+        // Ids that read like a principal's, another channel's sender's, or a user's whom the configuration names.
+        (direct("admin", ""), "tg:admin", Standing::User),
+        (direct("ana", ""), "tg:ana", Standing::User),
+        (direct("carl", ""), "tg:carl", Standing::User),
+        (direct("tg:ana", ""), "tg:tg:ana", Standing::User),
         (Incoming { sender_name: "ana".into(), ..direct("4", "") }, "4", Standing::User),
         (in_group("1", "-5", ""), "ana", Standing::Operator),
         (in_group("4", "-5", ""), "4", Standing::User),

@@ -85,6 +85,12 @@ pub(super) fn run(flow: &Arc<Flow>, claim: Claim, finish: &Stop) {
     flow.hide_typing(&claim.message_id);
     match outcome {
         Ok(Ended::Reply(reply)) => end(flow, &claim, reply, took, finish),
+        // Asked to stop while it was about to ask somebody: nobody is asked.
+        Ok(Ended::Parked(_, step)) if withdrawn.is_some() => {
+            let steps: Vec<Step> = claim.steps.iter().cloned().chain([step]).collect();
+            let spent = journal::spent(&journal::rounds(&steps));
+            withdraw(flow, &claim, &withdrawn.unwrap_or_default(), spent, took, finish);
+        }
         Ok(Ended::Parked(approvals, step)) => park(flow, &claim, &approvals, &step, took, finish),
         Err(Failed { spent, .. }) if withdrawn.is_some() => {
             withdraw(flow, &claim, &withdrawn.unwrap_or_default(), spent, took, finish);
@@ -241,6 +247,7 @@ fn park(flow: &Flow, claim: &Claim, approvals: &[Approval], step: &Step, took: D
             crash::point("turn.parked");
             flow.metrics.turn(TurnEnd::Parked, took);
             flow.show_questions(approvals);
+            flow.withdraw_if_doomed(&claim.message_id);
             flow.hub.event("turn.waiting", json!({"messageId": claim.message_id, "tools": step.detail}));
         }
         Some(Err(e)) => {

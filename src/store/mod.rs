@@ -179,6 +179,10 @@ pub trait Store: Send + Sync {
     /// approval (which is cancelled, too). Durable. Gives the ids of the messages.
     fn cancel_waiting(&self, session_id: &str, message_id: Option<&str>, reason: &str) -> Result<Vec<String>>;
 
+    /// Cancels one message that is queued or waits for an approval (which is cancelled, too), with what joined its turn. Durable. Gives the ids
+    /// of the messages: none where it runs, has ended or joined another one's turn.
+    fn cancel_message(&self, message_id: &str, reason: &str) -> Result<Vec<String>>;
+
     /// Takes the oldest urgent message that is queued, whatever runs in its session. Soft. Ended like any other turn. Where there is
     /// none, memory tells: it may be called often.
     fn claim_urgent(&self) -> Result<Option<Claim>>;
@@ -349,7 +353,8 @@ pub trait Store: Send + Sync {
     fn job_runs(&self, id: &str, page: Page) -> Result<Listed<JobRun>>;
 
     /// Ends and erases a user's sessions: transcripts, summaries, and the texts of their messages, deliveries and approvals; and the
-    /// user's notes. Messages still to be answered are cancelled. What is left of each message is what deduplication needs. Durable. Gives how many sessions.
+    /// user's notes, learned rules and jobs (not the configuration's); the audit keeps of them who did what when, not what was said. Messages still to
+    /// be answered are cancelled. What is left of each message is what deduplication needs. Durable. Gives how many sessions.
     fn erase_user(&self, user_id: &str) -> Result<u64>;
 
     /// Adds to the audit trail. Soft; never blocks, and drops the entry only when the store can't write.

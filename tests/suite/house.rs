@@ -221,13 +221,18 @@ fn the_tests_that_the_documents_name_exist() {
     let page = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/weaknesses.md")).unwrap();
     let rows = page.lines().filter(|l| l.starts_with("| S")).count();
     assert_eq!(rows, 35, "each of the 35 has its row");
-    let senders = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/senders.md")).unwrap();
-    for (page, least) in [(page, 40), (senders, 12)] {
+    let read = |name: &str| std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("docs").join(name)).unwrap();
+    let (senders, webhooks) = (read("senders.md"), read("webhooks.md"));
+    for (page, letter, rows) in [(&senders, 'E', 16), (&webhooks, 'F', 9)] {
+        let missing: Vec<_> = (1..=rows).filter(|n| !page.contains(&format!("\n| {letter}{n} |"))).collect();
+        assert!(missing.is_empty(), "each case of {letter} has its row: {missing:?}");
+    }
+    for (page, least) in [(page, 40), (senders, 35), (webhooks, 12)] {
         let named = page
             .split('`')
             .skip(1)
             .step_by(2)
-            .filter(|n| n.contains('_') && n.bytes().all(|b| b.is_ascii_lowercase() || b == b'_'));
+            .filter(|n| n.trim_end_matches('_').contains('_') && n.bytes().all(|b| b.is_ascii_lowercase() || b == b'_'));
         let mut count = 0;
         for name in named {
             count += 1;

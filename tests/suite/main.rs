@@ -17,6 +17,7 @@ mod command_line;
 mod config;
 mod conversation;
 mod crash;
+mod documents;
 mod door;
 mod flow;
 mod house;

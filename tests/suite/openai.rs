@@ -299,6 +299,29 @@ fn a_caller_that_goes_leaves_nothing_open() {
     ask(&gateway, &request("hi", json!({}))).send().expect(200);
 }
 
+/// A question on behalf of somebody who has gone is for nobody.
+#[test]
+fn a_caller_that_goes_withdraws_the_question_that_its_turn_waits_for() {
+    let model = crate::tools::told();
+    let gateway = Gateway::start(merged(model.config(), json!({"tools": {"default": "ask"}})));
+    for streams in [false, true] {
+        let body = request("CALL time.now {}", json!({"user": "ana", "stream": streams}));
+        let mut caller = Connection::open(gateway.port).unwrap();
+        caller.send(ask(&gateway, &body).bytes()).unwrap();
+        let question = crate::tools::asked(&gateway);
+        let message = question["messageId"].as_str().unwrap();
+        gateway.until_state(message, "waiting_approval", 10);
+        drop(caller);
+        assert_eq!(gateway.until_state(message, "cancelled", 5)["state"], "cancelled");
+        assert!(crate::tools::pending(&gateway).is_empty(), "nobody is asked any more");
+        let late = format!("/api/approvals/{}", question["id"].as_str().unwrap());
+        gateway.post(&late, json!({"decision": "allow"})).expect_error(409, "conflict");
+        // The session goes on.
+        assert_eq!(gateway.ask("ana", "hi"), "echo: hi");
+    }
+    assert_eq!(model.asked().iter().filter(|q| !q.results.is_empty()).count(), 0, "no call was made");
+}
+
 #[test]
 fn a_drain_ends_streams_with_a_word() {
     let model = Model::scripted(|_| Act::Slowly(300, vec!["la ".into(); 100]));

@@ -46,6 +46,7 @@ impl Desk {
             id: new_id("msg", 0),
             channel: "door".into(),
             user_id: "ana".into(),
+            is_bare: false,
             peer: "ana".into(),
             conversation: None,
             external_id: None,

@@ -26,12 +26,12 @@ pub struct Read {
     pub incoming: Option<Incoming>,
 }
 
-/// Reads a message object. `is_direct` is what is known of its channel; an event tells it by having no guild. `None` where it is no
-/// message at all.
+/// Reads a message object. `is_direct` is what is known of its channel; an event tells it by having neither a guild nor a member of
+/// one: a field that is missing alone must not make a guild's channel a direct chat. `None` where it is no message at all.
 pub fn read(message: &Value, me: &str, is_direct: Option<bool>) -> Option<Read> {
     let (id, channel) = (message["id"].as_str()?, message["channel_id"].as_str()?);
     let number: u64 = id.parse().ok()?;
-    let is_direct = is_direct.unwrap_or(message["guild_id"].is_null());
+    let is_direct = is_direct.unwrap_or(message["guild_id"].is_null() && message["member"].is_null());
     let incoming = incoming(message, me, is_direct, (id, number, channel));
     Some(Read { channel: channel.to_string(), id: number, is_direct, incoming })
 }

@@ -1,5 +1,7 @@
 //! The adapter against a homeserver that does exactly what it is told, with its failures, over real sockets.
 
+#[path = "../../../tests/suite/support/lacking.rs"]
+mod lacking;
 mod places;
 
 use std::io::Write;

@@ -52,6 +52,18 @@ pub(super) fn add(sql: &Sql<'_>, entry: &AuditEntry) -> Ran<()> {
     Ok(())
 }
 
+/// Takes out of the trail what a user said: the arguments of calls on their behalf, what was asked about them, what of them was refused,
+/// and how they call themselves. Who did what when stays.
+pub(super) fn redact(sql: &Sql<'_>, user_id: &str) -> Ran<()> {
+    sql.exec(
+        "UPDATE audit SET detail = json_remove(detail, '$.arguments', '$.question', '$.digest', '$.callId', '$.name',
+             CASE action WHEN 'tool.refused' THEN '$.outcome' ELSE '$.arguments' END)
+         WHERE CASE WHEN json_valid(detail) THEN json_extract(detail, '$.userId') = ?1 END",
+        [user_id],
+    )
+    .map(drop)
+}
+
 /// The trail, newest first.
 pub(super) fn trail(sql: &Sql<'_>, page: &Page) -> Ran<Listed<AuditEntry>> {
     let (before, limit) = page_of(page)?;

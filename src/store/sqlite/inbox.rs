@@ -6,7 +6,7 @@
 use rusqlite::Row;
 use rusqlite::types::Type;
 
-use crate::domain::{Accepted, InboundMessage, MessageState, NewInbound, Standing, TimelineEntry};
+use crate::domain::{Accepted, InboundMessage, MessageState, NewInbound, Standing, TimelineEntry, own_id};
 use crate::store::sqlite::journal::Journal;
 use crate::store::sqlite::sql::{Fault, Ran, Sql, key63, not_found};
 use crate::store::sqlite::{collect, cursors, outbox, sessions, turns};
@@ -31,6 +31,11 @@ pub(super) fn accept(sql: &Sql<'_>, m: &NewInbound) -> Ran<(Accepted, i64)> {
         },
         _ => None,
     };
+    let renamed = match m.is_bare && is_anothers(sql, m)? {
+        true => Some(NewInbound { user_id: own_id(&m.channel, &m.peer), ..m.clone() }),
+        false => None,
+    };
+    let m = renamed.as_ref().unwrap_or(m);
     let (session, session_id) = sessions::find_or_make(sql, m)?;
     let seq = sql.insert(
         "INSERT INTO inbox (id, session, peer, external_id, received_ms, metadata, text, standing)
@@ -53,6 +58,16 @@ pub(super) fn accept(sql: &Sql<'_>, m: &NewInbound) -> Ran<(Accepted, i64)> {
     let seen = (&m.channel, &m.peer, &m.conversation, m.received_ms);
     see(sql, &m.user_id, seen.0, seen.1, seen.2.as_deref(), seen.3)?;
     Ok((Accepted { id: m.id.clone(), session_id, duplicate: false }, session))
+}
+
+/// Whether a user of that id was seen, but never as this channel's sender. Where somebody was seen is never forgotten, so that what is
+/// decided at the first contact stays so.
+fn is_anothers(sql: &Sql<'_>, m: &NewInbound) -> Ran<bool> {
+    let all =
+        sql.all("SELECT channel = ?2 AND peer = ?3 FROM seen WHERE user_id = ?1", (&m.user_id, &m.channel, &m.peer), |row| {
+            row.get::<_, bool>(0)
+        })?;
+    Ok(!all.is_empty() && !all.contains(&true))
 }
 
 enum Lookup {

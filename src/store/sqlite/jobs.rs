@@ -82,6 +82,13 @@ pub(super) fn delete(sql: &Sql<'_>, id: &str) -> Ran<()> {
     if sql.exec("DELETE FROM jobs WHERE id = ?1", [id])? == 0 { not_found() } else { Ok(()) }
 }
 
+/// Removes the jobs of a user with their histories, but not those that the configuration has: it would make them again.
+pub(super) fn erase(sql: &Sql<'_>, user_id: &str) -> Ran<()> {
+    let own = "SELECT id FROM jobs WHERE user_id = ?1 AND made_by <> 'config'";
+    sql.exec(&format!("DELETE FROM runs WHERE job IN ({own})"), [user_id])?;
+    sql.exec("DELETE FROM jobs WHERE user_id = ?1 AND made_by <> 'config'", [user_id]).map(drop)
+}
+
 fn find(sql: &Sql<'_>, id: &str) -> Ran<Option<Option<i64>>> {
     sql.one("SELECT next_ms FROM jobs WHERE id = ?1", [id], |row| row.get(0))
 }

@@ -11,7 +11,7 @@ use crate::domain::{Entry, MessageState, NewInbound, Said, SessionInfo, Summary}
 use crate::store::sqlite::inbox::{bad_cursor, listed, page_of, state_number};
 use crate::store::sqlite::sql::{Ran, Sql, not_found};
 use crate::store::sqlite::turns::{self, Ending};
-use crate::store::sqlite::{approvals, collect, notes, outbox};
+use crate::store::sqlite::{approvals, audit, collect, jobs, notes, outbox};
 use crate::store::{Listed, Page};
 
 /// A session's state in the table.
@@ -170,7 +170,7 @@ pub(super) struct Erased {
     pub(super) targets: Vec<i64>,
 }
 
-/// Erases a user's sessions, messages' texts, deliveries, notes and learned rules.
+/// Erases a user's sessions, messages' texts, deliveries, notes, learned rules and jobs, and what the audit has of their words.
 pub(super) fn erase_user(sql: &Sql<'_>, user_id: &str) -> Ran<Erased> {
     sql.erase_log();
     let sessions = sql.all("SELECT n FROM sessions WHERE user_id = ?1 AND state < 2", [user_id], |row| row.get(0))?;
@@ -181,6 +181,8 @@ pub(super) fn erase_user(sql: &Sql<'_>, user_id: &str) -> Ran<Erased> {
     targets.extend(outbox::erase(sql, "user_id = ?1 AND reply_to IS NULL", user_id)?);
     notes::erase_user(sql, user_id)?;
     approvals::erase_rules(sql, user_id)?;
+    jobs::erase(sql, user_id)?;
+    audit::redact(sql, user_id)?;
     Ok(Erased { sessions, targets })
 }
 

@@ -26,12 +26,30 @@ pub(super) fn cancel_waiting(
     };
     let Some(before) = before else { return not_found() };
     let found = sql.all(
-        "SELECT w.seq, i.id FROM work w CROSS JOIN inbox i ON i.seq = w.seq
-         WHERE w.session = ?1 AND w.seq < ?2 AND (w.state = 2 OR (w.state = 0 AND w.urgent = 0))
-            AND NOT EXISTS (SELECT 1 FROM bundled b WHERE b.seq = w.seq) ORDER BY w.seq",
+        &format!("SELECT w.seq, i.id FROM work w CROSS JOIN inbox i ON i.seq = w.seq WHERE w.session = ?1 AND w.seq < ?2 AND {WAITS} ORDER BY w.seq"),
         [session, before],
         |row| Ok((row.get(0)?, row.get(1)?)),
     )?;
+    end_all(sql, session, found, reason)
+}
+
+/// Cancels one message that does not run, with what joined its turn; nothing where it runs, has ended, or joined another's. Gives
+/// the ids.
+pub(super) fn cancel_one(sql: &Sql<'_>, message_id: &str, reason: &str) -> Ran<(Vec<String>, Option<Left>)> {
+    let found = sql.one(
+        &format!("SELECT w.seq, i.id, w.session FROM inbox i CROSS JOIN work w ON w.session = i.session AND w.seq = i.seq WHERE i.id = ?1 AND {WAITS}"),
+        [message_id],
+        |row| Ok((row.get::<_, i64>(2)?, (row.get(0)?, row.get(1)?))),
+    )?;
+    let Some((session, one)) = found else { return Ok((Vec::new(), None)) };
+    end_all(sql, session, vec![one], reason).map(|(ids, left)| (ids, Some(left)))
+}
+
+/// It is queued or waits for an approval, and did not join another one's turn. Urgent ones that are queued go on.
+const WAITS: &str =
+    "(w.state = 2 OR (w.state = 0 AND w.urgent = 0)) AND NOT EXISTS (SELECT 1 FROM bundled b WHERE b.seq = w.seq)";
+
+fn end_all(sql: &Sql<'_>, session: i64, found: Vec<(i64, String)>, reason: &str) -> Ran<(Vec<String>, Left)> {
     let mut ids = Vec::with_capacity(found.len());
     for (seq, id) in found {
         let joined = collect::joined(sql, seq)?;

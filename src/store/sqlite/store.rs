@@ -101,6 +101,17 @@ impl Store for SqliteStore {
         self.ask(DURABLE, work, after, |_, _| {}).map(|(ids, _)| ids)
     }
 
+    fn cancel_message(&self, message_id: &str, reason: &str) -> Result<Vec<String>> {
+        let (id, reason) = (message_id.to_string(), reason.to_string());
+        let after = |shared: &Shared, outcome: &Result<(Vec<String>, Option<Left>)>| {
+            if let Ok((_, Some(left))) = outcome {
+                settle::learn(shared, *left);
+            }
+        };
+        let work = move |sql: &Sql<'_>| steering::cancel_one(sql, &id, &reason);
+        self.ask(DURABLE, work, after, |_, _| {}).map(|(ids, _)| ids)
+    }
+
     fn claim_urgent(&self) -> Result<Option<Claim>> {
         self.take_urgent()
     }

@@ -3,6 +3,7 @@
 mod browser;
 mod limits;
 mod owners;
+mod replay;
 mod webhook;
 
 use std::collections::BTreeSet;

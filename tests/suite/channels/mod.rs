@@ -1,5 +1,6 @@
 //! The channels that hold a connection, each against its real server, or a stand-in that a well-known client library reads.
 
+mod authority;
 mod discord;
 mod matrix;
 mod mqtt;

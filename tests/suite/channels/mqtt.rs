@@ -209,13 +209,18 @@ fn a_real_model_is_talked_with_over_tls_through_a_broker_that_restarts_and_forge
         "providers": {"real": {"type": "openai", "baseUrl": url, "apiKey": null}},
         "agents": {"main": {"provider": "real", "model": "auto", "maxOutputTokens": 24}},
         "channels": {"home": broker.channel()}}));
-    let talk = [("Say hello.", "at once"), ("Name one colour.", "restarted"), ("Name one animal.", "forgot"), ("Thank you.", "asked before")];
+    let talk = [
+        ("Say hello.", "at once"),
+        ("Name one colour.", "restarted"),
+        ("Name one animal.", "forgot"),
+        ("Thank you.", "asked before"),
+    ];
     for (n, (words, what)) in talk.into_iter().enumerate() {
         match what {
             "restarted" => broker.end(),
             "forgot" => broker.forget(),
             // The question is accepted, the answer finds the broker gone.
-            "asked before" => broker.publish("gatelet/in/ana", words),
+            "asked before" => broker.publish("gatelet/in/dora", words),
             _ => {}
         }
         if what == "asked before" {
@@ -227,9 +232,9 @@ fn a_real_model_is_talked_with_over_tls_through_a_broker_that_restarts_and_forge
             broker.begin();
         }
         until_state(&gateway, "connected");
-        let out = broker.listen("gatelet/out/ana");
+        let out = broker.listen("gatelet/out/dora");
         if what != "asked before" {
-            broker.publish("gatelet/in/ana", words);
+            broker.publish("gatelet/in/dora", words);
         }
         let reply = eventually("the model's words", 90, || transcript(&gateway).get(2 * n + 1).cloned());
         assert_eq!((transcript(&gateway)[2 * n].1.as_str(), reply.0.as_str()), (words, "assistant"));
@@ -243,7 +248,7 @@ fn a_real_model_is_talked_with_over_tls_through_a_broker_that_restarts_and_forge
 
 /// The conversation so far, as (role, text).
 fn transcript(gateway: &Gateway) -> Vec<(String, String)> {
-    let answer = gateway.get("/api/sessions/ana");
+    let answer = gateway.get("/api/sessions/dora");
     if answer.status == 404 {
         return Vec::new();
     }

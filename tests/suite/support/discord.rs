@@ -73,6 +73,8 @@ impl Discord {
         let mentions = if text.contains(&format!("<@{BOT}>")) { json!([bot()]) } else { json!([]) };
         let mut message = message(self.next_id(), &channel.to_string(), user, text, mentions);
         message["guild_id"] = "77".into();
+        message["member"] =
+            json!({"roles": [], "joined_at": "2026-01-01T00:00:00.000000+00:00", "deaf": false, "mute": false, "flags": 0});
         self.write(message);
     }
 

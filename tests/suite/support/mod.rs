@@ -3,6 +3,7 @@
 pub mod discord;
 pub mod gateway;
 pub mod http;
+pub mod lacking;
 pub mod model;
 pub mod mosquitto;
 pub mod server;

@@ -84,11 +84,17 @@ impl Slack {
 
     /// An event of any kind, in an envelope.
     pub fn event(&self, event: Value) {
-        let n = self.world.envelopes.fetch_add(1, Ordering::SeqCst);
-        let id = format!("envelope-{n}");
+        let n = self.world.envelopes.load(Ordering::SeqCst);
         let payload =
             json!({"type": "event_callback", "event_id": format!("Ev{n}"), "team_id": "T1", "api_app_id": "A1", "event": event});
-        let frame = json!({"type": "events_api", "envelope_id": id, "accepts_response_payload": false, "retry_attempt": 0, "payload": payload});
+        self.envelope("events_api", payload);
+    }
+
+    /// An envelope of any kind.
+    pub fn envelope(&self, kind: &str, payload: Value) {
+        let id = format!("envelope-{}", self.world.envelopes.fetch_add(1, Ordering::SeqCst));
+        let frame =
+            json!({"type": kind, "envelope_id": id, "accepts_response_payload": false, "retry_attempt": 0, "payload": payload});
         self.world.waiting.lock().unwrap().push((id, frame));
     }
 

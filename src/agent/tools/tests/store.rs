@@ -109,6 +109,9 @@ impl Store for FakeStore {
     fn cancel_waiting(&self, _: &str, _: Option<&str>, _: &str) -> Result<Vec<String>> {
         unasked()
     }
+    fn cancel_message(&self, _: &str, _: &str) -> Result<Vec<String>> {
+        unasked()
+    }
     fn claim_urgent(&self) -> Result<Option<Claim>> {
         unasked()
     }

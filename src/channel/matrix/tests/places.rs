@@ -1,5 +1,6 @@
 //! Rooms: who is meant, who may bring us in, and what goes out.
 
+use super::lacking::lacking;
 use super::*;
 
 #[test]
@@ -187,4 +188,40 @@ fn typing_is_shown_and_never_holds_anybody_long() {
     let clock = Clock::system();
     running.matrix.typing("@ana:x", Some(ROOM));
     assert!(clock.mono() < Duration::from_secs(3));
+}
+
+/// E7: of a `/sync` with an owner who names nobody in a room of three, and of the answer that tells how many are there, each field in turn
+/// is missing: it never becomes a direct chat, nor a message that names us, nor anybody else's.
+#[test]
+fn what_is_missing_never_gives_more() {
+    let mut said = message("$1", "hi");
+    said["content"]["m.relates_to"] = json!({"m.in_reply_to": {"event_id": "$theirs"}});
+    said["content"]["m.mentions"] = json!({"user_ids": ["@eve:x"]});
+    said["unsigned"] = json!({"age": 1});
+    let mut sync = batch("s1", json!([said]));
+    sync["rooms"]["join"][ROOM]["summary"] =
+        json!({"m.joined_member_count": 3, "m.invited_member_count": 0, "m.heroes": ["@ana:x", "@eve:x"]});
+    let members = json!({"joined": {ME: {"display_name": "Gate"}, "@ana:x": {}, "@eve:x": {}}});
+    let whole = std::iter::once(("whole".to_string(), sync.clone()));
+    let syncs: Vec<_> = whole.chain(lacking(&sync)).map(|(_, s)| (s, members.clone())).collect();
+    let mut bare = sync.clone();
+    bare["rooms"]["join"][ROOM]["summary"] = json!({});
+    // A member who is missing from the list is the homeserver's word on who is there.
+    let lists = lacking(&members).into_iter().filter(|(what, _)| !what.starts_with("without /joined/"));
+    let all: Vec<_> = syncs.into_iter().chain(lists.map(|(_, m)| (bare.clone(), m))).collect();
+    for (sync, members) in all {
+        let (once, shown) = (sync.clone(), format!("{sync} {members}"));
+        let peer = homeserver(move |_, path, n| match path {
+            p if p.starts_with("/sync") && n == 0 => says(once.clone()),
+            p if p.ends_with("/joined_members") => says(members.clone()),
+            p if p.contains("/event/") => says(json!({"sender": "@eve:x"})),
+            _ => None,
+        });
+        let running = start(peer);
+        running.until("the next poll", |r| r.calls("/sync").len() > 1);
+        for incoming in running.inlet.offered.lock().unwrap().iter() {
+            let Place::Group { id, mentioned: false } = &incoming.place else { panic!("{:?}: {shown}", incoming.place) };
+            assert_eq!((id.as_str(), incoming.sender.as_str()), (ROOM, "@ana:x"), "{shown}");
+        }
+    }
 }

@@ -227,3 +227,37 @@ fn record_gone(home: &Home, delivery: &Delivery) {
     let attempt = Attempt { delivery_id: delivery.id.clone(), outcome: Outcome::Sent };
     assert!(matches!(home.record_attempt(attempt), Err(StoreError::Conflict(_) | StoreError::NotFound)));
 }
+
+/// Ids of two channels that read alike are two users, whoever comes first, for good.
+#[test]
+fn ids_that_read_alike_are_told_apart() {
+    let mut home = Home::new();
+    let from = |home: &Home, channel: &str, peer: &str, user: &str, is_bare: bool| {
+        let message = NewInbound { channel: channel.into(), peer: peer.into(), is_bare, ..hello(user, "hi") };
+        let id = accept(home, message).unwrap().id;
+        home.message(&id).unwrap().user_id
+    };
+    for round in 0..3 {
+        for (channel, peer, user, is_bare, expected) in [
+            ("tg", "7", "7", true, "7"),
+            ("home", "7", "7", true, "home:7"),
+            ("tg", "7", "7", true, "7"),
+            // A link, a principal and a webhook's credential say who it is.
+            ("door", "7", "7", false, "7"),
+            ("tg", "9", "ana", false, "ana"),
+            ("tg", "ana", "ana", true, "tg:ana"),
+            ("door", "bob", "bob", false, "bob"),
+            ("home", "bob", "bob", true, "home:bob"),
+            ("home", "eve", "eve", true, "eve"),
+        ] {
+            assert_eq!(from(&home, channel, peer, user, is_bare), expected, "{channel} {peer} in round {round}");
+        }
+        if round == 0 {
+            home.crash()
+        } else {
+            home.erase_user("7").unwrap(); // erased is not unseen: nobody takes the name over
+        }
+    }
+    let places = |user: &str| home.seen(user).unwrap().into_iter().map(|s| s.channel).collect::<Vec<_>>();
+    assert_eq!((places("home:7"), places("eve")), (vec!["home".to_string()], vec!["home".to_string()]));
+}

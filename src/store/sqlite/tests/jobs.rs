@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::domain::{Job, JobRun, When, Work};
-use crate::store::StoreError;
+use crate::store::{AuditEntry, StoreError};
 
 fn job(id: &str, next_ms: Option<i64>) -> Job {
     Job {
@@ -109,4 +109,54 @@ fn history_and_jobs_are_bounded() {
     home.delete_job("j3").unwrap();
     home.put_job(job("j3", Some(9))).unwrap();
     assert_eq!(dues(&home, "j3"), Vec::<i64>::new(), "a history goes with its job");
+}
+
+/// What a user is reminded of is theirs: it goes with them, with what the audit has of their words. The configuration's jobs stay.
+#[test]
+fn an_erased_users_jobs_and_words_leave_no_trace() {
+    let mut home = Home::new();
+    let made = |id: &str, by: &str, user: &str, text: &str| Job {
+        by: by.into(),
+        user_id: user.into(),
+        work: Work::Message(text.into()),
+        ..job(id, Some(100))
+    };
+    for job in [
+        made("own", "ana", "ana", "canary: the doctor"),
+        made("for", "op", "ana", "canary: the pills"),
+        made("kept", "config", "ana", "from the file"),
+        made("bobs", "bob", "bob", "bob's"),
+    ] {
+        home.put_job(job.clone()).unwrap();
+        home.record_run(run(&job.id, 100), Some(200)).unwrap();
+    }
+    let entry = |action: &str, user: &str, detail: serde_json::Value| {
+        let mut detail = detail;
+        detail["userId"] = user.into();
+        home.audit(AuditEntry { at_ms: NOW_MS, actor: user.into(), action: action.into(), detail });
+    };
+    let json = |text: &str| serde_json::json!({"tool": "memory.save", "arguments": text, "question": text, "outcome": text});
+    for action in ["tool.called", "approval.asked", "tool.refused"] {
+        let mut detail = json("canary: my door's code");
+        if action != "tool.refused" {
+            detail["outcome"] = "ok".into(); // a word of ours
+        }
+        entry(action, "ana", detail);
+        entry(action, "bob", json("bob's own"));
+    }
+    entry("pairing.asked", "ana", serde_json::json!({"name": "canary"}));
+    home.erase_user("ana").unwrap();
+    let left: Vec<String> = home.jobs().unwrap().into_iter().map(|j| j.id).collect();
+    assert_eq!(left, ["bobs", "kept"]);
+    assert_eq!((dues(&home, "kept"), home.job_runs("own", page(9))), (vec![100], Err(StoreError::NotFound)));
+    let trail = home.audit_trail(page(20)).unwrap().items;
+    assert_eq!(trail.len(), 7, "who did what when stays");
+    for entry in &trail {
+        let words = [&entry.detail["arguments"], &entry.detail["question"]];
+        assert_eq!(words.iter().all(|w| w.is_null()), entry.actor == "ana", "{entry:?}");
+        assert!(entry.detail["tool"] == "memory.save" || entry.action == "pairing.asked", "{entry:?}");
+    }
+    assert_no_trace(&home, "canary");
+    home.crash();
+    assert_no_trace(&home, "canary");
 }

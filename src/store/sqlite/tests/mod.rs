@@ -104,6 +104,7 @@ pub(super) fn hello(user: &str, text: &str) -> NewInbound {
         id: new_id("msg", NOW_MS),
         channel: "door".into(),
         user_id: user.into(),
+        is_bare: false,
         peer: format!("peer-{user}"),
         conversation: None,
         external_id: None,
