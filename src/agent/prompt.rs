@@ -165,6 +165,7 @@ pub(crate) mod tests {
             agent: "main".into(),
             text: text.into(),
             metadata: None,
+            attachments: Vec::new(),
             received_ms: 0,
             standing: Default::default(),
             model: None,

@@ -5,6 +5,7 @@
 //! transaction id is made of the delivery's id. The access token stays in memory. Fails as [`Channel`] says.
 
 mod api;
+mod files;
 mod invites;
 mod markup;
 mod place;
@@ -23,9 +24,9 @@ use std::time::Duration;
 use crate::base::error::{ErrorKind, Result};
 use crate::channel::counters::Counters;
 use crate::channel::supervisor::Supervisor;
-use crate::channel::{Channel, ChannelStatus, Parts, Progress};
+use crate::channel::{Channel, ChannelStatus, Parts, Progress, Wanted};
 use crate::config;
-use crate::domain::{Delivery, Handoff};
+use crate::domain::{Attachment, Delivery, Handoff};
 
 use api::Api;
 use rooms::Rooms;
@@ -101,6 +102,10 @@ impl Channel for Matrix {
 
     fn typing(&self, peer: &str, conversation: Option<&str>) {
         self.shared.typing(peer, conversation);
+    }
+
+    fn fetch(&self, file: &Attachment, wanted: &Wanted<'_>) -> Result<Vec<u8>> {
+        files::fetch(&self.shared.api, file, wanted)
     }
 
     fn status(&self) -> ChannelStatus {

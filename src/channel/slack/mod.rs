@@ -5,6 +5,7 @@
 //! (`not_in_channel`, say) are told apart from passing ones.
 
 mod api;
+mod files;
 mod frame;
 mod mrkdwn;
 mod socket;
@@ -21,9 +22,9 @@ use crate::base::stop::Stop;
 use crate::channel::counters::Counters;
 use crate::channel::pieces::pieces;
 use crate::channel::supervisor::Supervisor;
-use crate::channel::{Channel, ChannelStatus, Parts, Progress};
+use crate::channel::{Channel, ChannelStatus, Parts, Progress, Wanted};
 use crate::config;
-use crate::domain::{Delivery, Handoff};
+use crate::domain::{Attachment, Delivery, Handoff};
 
 use api::Api;
 
@@ -120,6 +121,10 @@ impl Channel for Slack {
             Err(_) => self.counters.undelivered(),
         }
         result
+    }
+
+    fn fetch(&self, file: &Attachment, wanted: &Wanted<'_>) -> Result<Vec<u8>> {
+        self.api.file(&file.reference, wanted)
     }
 
     fn status(&self) -> ChannelStatus {

@@ -12,6 +12,7 @@ use crate::base::clock::Clock;
 use crate::base::threads::Threads;
 use crate::store::sqlite::command::Command;
 use crate::store::sqlite::dues::Dues;
+use crate::store::sqlite::files::Files;
 use crate::store::sqlite::pairings::Paired;
 use crate::store::sqlite::ready::{KEYS_MAX, Ready};
 use crate::store::sqlite::sql::Deltas;
@@ -36,6 +37,8 @@ pub struct Stats {
 pub(super) struct Shared {
     pub(super) clock: Clock,
     pub(super) threads: Threads,
+    /// Where attachments' bytes are.
+    pub(super) files: Files,
     turns: Mutex<Ready<()>>,
     deliveries: Mutex<Ready<Arc<str>>>,
     approvals: Mutex<Dues>,
@@ -54,10 +57,11 @@ pub(super) struct Shared {
 
 impl Shared {
     /// The state of a store that is about to open.
-    pub(super) fn new(clock: Clock, threads: &Threads) -> Self {
+    pub(super) fn new(clock: Clock, threads: &Threads, files: Files) -> Self {
         Shared {
             clock,
             threads: threads.clone(),
+            files,
             turns: Mutex::new(Ready::new(KEYS_MAX)),
             deliveries: Mutex::new(Ready::new(KEYS_MAX)),
             approvals: Mutex::default(),

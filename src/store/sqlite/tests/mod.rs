@@ -115,6 +115,7 @@ pub(super) fn hello(user: &str, text: &str) -> NewInbound {
         urgent: false,
         collect: false,
         cursor: None,
+        attachments: Vec::new(),
     }
 }
 
