@@ -20,8 +20,7 @@ pub fn of(message: &Value) -> Vec<Attachment> {
     let sizes: Vec<&Value> = message["photo"].as_array().into_iter().flatten().rev().take(SIZES_MAX).collect();
     let one = |size: &&Value| Some(format!("{}:{}", id(size)?, size["file_size"].as_u64().unwrap_or(0)));
     let reference: Vec<String> = sizes.iter().filter_map(one).collect();
-    let bytes = sizes.first().and_then(|size| size["file_size"].as_u64());
-    found.extend(Attachment::new(&reference.join(" "), "photo.jpg", "image/jpeg", bytes));
+    found.extend(Attachment::new(&reference.join(" "), "photo.jpg", "image/jpeg", None)); // it has several sizes
     // An animation comes as a document as well, and is a film.
     let document = &message["document"];
     if let Some(id) = id(document).filter(|_| !message["animation"].is_object()) {
