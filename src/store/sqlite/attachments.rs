@@ -104,7 +104,7 @@ fn keep(sql: &Sql<'_>, message_id: &str, n: usize, file: &str, bytes: i64) -> Ra
     Ok(gone)
 }
 
-fn make_room(sql: &Sql<'_>, bytes_max: i64, kept_max: i64, gone: &mut Vec<String>) -> Ran<()> {
+pub(super) fn make_room(sql: &Sql<'_>, bytes_max: i64, kept_max: i64, gone: &mut Vec<String>) -> Ran<()> {
     let sums = "SELECT COALESCE(sum(bytes), 0), count(*) FROM attachments INDEXED BY attachments_kept WHERE file IS NOT NULL";
     let sums = sql.one(sums, [], |row| Ok((row.get::<_, i64>(0)?, row.get::<_, i64>(1)?)))?;
     let (mut bytes, mut kept) = sums.unwrap_or_default();

@@ -1,6 +1,7 @@
 //! The channels that hold a connection, each against its real server, or a stand-in that a well-known client library reads.
 
 mod discord;
+mod files;
 mod matrix;
 mod mqtt;
 mod slack;
