@@ -193,7 +193,17 @@ pub(crate) mod tests {
     }
 
     fn parts(claim: &Claim) -> Parts<'_> {
-        Parts { system: "Be kind.", claim, history: &[], max_history: 40, summary: None, notes: &[], files: &[], has_tools: false, now_ms: 0 }
+        Parts {
+            system: "Be kind.",
+            claim,
+            history: &[],
+            max_history: 40,
+            summary: None,
+            notes: &[],
+            files: &[],
+            has_tools: false,
+            now_ms: 0,
+        }
     }
 
     #[track_caller]

@@ -123,9 +123,8 @@ fn blocks(message: &ChatMessage, ask: &Completion) -> Vec<Value> {
         let name = wire_name(&c.name, &ask.tools);
         json!({"type": "tool_use", "id": plain(&c.id), "name": name, "input": arguments(c)})
     });
-    let image = |i: &Image| {
-        json!({"type": "image", "source": {"type": "base64", "media_type": i.media_type, "data": &*i.base64}})
-    };
+    let image =
+        |i: &Image| json!({"type": "image", "source": {"type": "base64", "media_type": i.media_type, "data": &*i.base64}});
     // Images stand best before what is said of them.
     message.images.iter().map(image).chain(text).chain(calls).collect()
 }

@@ -89,12 +89,37 @@ pub fn verdict(refused: &Refused) -> Verdict {
     let names = any(&["image", "vision", "multimodal", "multi-modal", "mmproj"])
         || text.contains("content") && any(&["string", "array", "list", "sequence"]);
     let as_such = any(&[
-        "support", "not allowed", "not enabled", "mmproj", "string", "unknown variant", "at most 0", "missing data", "text-only",
-        "does not have", "no endpoints", "cannot read", "input should be",
+        "support",
+        "not allowed",
+        "not enabled",
+        "mmproj",
+        "string",
+        "unknown variant",
+        "at most 0",
+        "missing data",
+        "text-only",
+        "does not have",
+        "no endpoints",
+        "cannot read",
+        "input should be",
     ]);
     let of_this_one = any(&[
-        "format", "decod", "corrupt", "invalid image", "process", "too large", "too big", "dimension", "pixel", "maximum",
-        "media_type", "media type", "could not", "base64", "truncated", "empty image",
+        "format",
+        "decod",
+        "corrupt",
+        "invalid image",
+        "process",
+        "too large",
+        "too big",
+        "dimension",
+        "pixel",
+        "maximum",
+        "media_type",
+        "media type",
+        "could not",
+        "base64",
+        "truncated",
+        "empty image",
     ]);
     match refused.status {
         400 | 404 | 415 | 422 | 500 | 501 if names && as_such && !of_this_one => Verdict::Blind,

@@ -97,9 +97,8 @@ fn content(message: &ChatMessage) -> Value {
         return json!(message.text);
     }
     let text = Some(&message.text).filter(|t| !t.trim().is_empty()).map(|t| json!({"type": "text", "text": t}));
-    let image = |i: &Image| {
-        json!({"type": "image_url", "image_url": {"url": format!("data:{};base64,{}", i.media_type, i.base64)}})
-    };
+    let image =
+        |i: &Image| json!({"type": "image_url", "image_url": {"url": format!("data:{};base64,{}", i.media_type, i.base64)}});
     text.into_iter().chain(message.images.iter().map(image)).collect()
 }
 

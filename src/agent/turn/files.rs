@@ -144,7 +144,9 @@ mod tests {
         let (mut room, mut images) = (room(), Vec::new());
         let mut shown = |media_type: &str, bytes: &[u8]| show(&file("i", media_type), bytes, &mut room, &mut images).is_some();
         // The first one whatever its size; then those that fit.
-        assert!(!shown("text/plain", &png(IMAGES_BYTES_MAX + 1)) && shown("image/png", &png(9)) && !shown("image/png", b"no image"));
+        assert!(
+            !shown("text/plain", &png(IMAGES_BYTES_MAX + 1)) && shown("image/png", &png(9)) && !shown("image/png", b"no image")
+        );
         assert_eq!(images.len(), 1);
         let mut none = Room { images: 0, ..self::room() };
         assert_eq!(show(&file("i", "image/png"), &png(9), &mut none, &mut images), None);

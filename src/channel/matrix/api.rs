@@ -12,9 +12,9 @@ use crate::base::cancel::Cancel;
 use crate::base::clock::Clock;
 use crate::base::error::{Error, ErrorKind, Result};
 use crate::base::secret::Secret;
-use crate::channel::{Parts, Wanted, files};
 use crate::channel::matrix::Pace;
 use crate::channel::matrix::session::Session;
+use crate::channel::{Parts, Wanted, files};
 use crate::config;
 use crate::net::client::{Call, Client, Deadlines, Refused};
 

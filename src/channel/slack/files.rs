@@ -55,7 +55,8 @@ mod tests {
     #[test]
     fn what_can_be_fetched() {
         let file = |more: Value| {
-            let mut file = json!({"name": "a.png", "mimetype": "image/png", "size": 3, "url_private": "https://files.slack.com/a"});
+            let mut file =
+                json!({"name": "a.png", "mimetype": "image/png", "size": 3, "url_private": "https://files.slack.com/a"});
             file.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
             file
         };

@@ -31,7 +31,8 @@ impl SqliteStore {
         let unavailable = |e: io::Error| StoreError::Unavailable(format!("an attachment can't be kept: {e}"));
         let file = self.shared.files.put(bytes, self.shared.clock.unix_ms()).map_err(unavailable)?;
         let (id, name, size) = (message_id.to_string(), file.clone(), bytes.len() as i64);
-        let after = |shared: &Shared, outcome: &Result<Vec<String>>| outcome.iter().for_each(|gone| shared.files.remove_all(gone));
+        let after =
+            |shared: &Shared, outcome: &Result<Vec<String>>| outcome.iter().for_each(|gone| shared.files.remove_all(gone));
         let kept = self.ask(true, move |sql| keep(sql, &id, n, &name, size), after, |_, _| {});
         match kept {
             Ok(_) => Ok(()),

@@ -19,7 +19,8 @@ use crate::store::sqlite::shared::Shared;
 use crate::store::sqlite::sql::Sql;
 use crate::store::sqlite::turns::{self, Back, Finished, Left};
 use crate::store::sqlite::{
-    SqliteStore, approvals, attachments, audit, cursors, delivering, inbox, jobs, notes, outbox, pairings, sessions, steering, usage,
+    SqliteStore, approvals, attachments, audit, cursors, delivering, inbox, jobs, notes, outbox, pairings, sessions, steering,
+    usage,
 };
 use crate::store::{AuditEntry, Depths, Done, Listed, Page, Recovery, Result, Seen, Store, StoreError};
 

@@ -18,7 +18,7 @@ use crate::support::{eventually, merged, pause};
 
 /// What lies in the folder of attachments.
 fn kept(gateway: &Gateway) -> Vec<PathBuf> {
-    let folder = fs::read_dir(gateway.data()).expect("the data folder").filter_map(Result::ok).map(|e| e.path());
+    let folder = fs::read_dir(&gateway.data).expect("the data folder").filter_map(Result::ok).map(|e| e.path());
     let folder = folder.into_iter().find(|p| p.to_string_lossy().ends_with("-attachments"));
     let files = folder.and_then(|f| fs::read_dir(f).ok()).into_iter().flatten();
     files.filter_map(Result::ok).map(|e| e.path()).collect()
@@ -127,7 +127,8 @@ fn images_are_kept_from_an_agent_that_is_to_see_none() {
 
 #[test]
 fn what_can_t_be_fetched_fails_no_turn() {
-    for giving in [Giving::Refused(404), Giving::Refused(500), Giving::Endlessly, Giving::Elsewhere("http://127.0.0.1:1/".into())] {
+    for giving in [Giving::Refused(404), Giving::Refused(500), Giving::Endlessly, Giving::Elsewhere("http://127.0.0.1:1/".into())]
+    {
         let (telegram, model) = (Telegram::new(), Model::echo());
         telegram.files.put("P", giving.clone());
         let small = json!({"gateway": {"limits": {"maxAttachmentBytes": 100_000}}});
@@ -195,15 +196,17 @@ fn slack_gets_its_token_and_nobody_else_does() {
     let (model, slack) = (Model::echo(), Slack::new());
     slack.files().put("p.png", Giving::Whole(png()));
     let gateway = Gateway::start(merged(model.config(), json!({"channels": {"work": slack.config()}})));
-    let elsewhere = crate::support::sink::Sink::start();
+    let elsewhere = crate::support::sink::Sink::new();
     let mut foreign = slack.file("q.png", "image/png");
-    foreign["url_private"] = elsewhere.url("/q.png").into();
-    slack.event(json!({"type": "message", "subtype": "file_share", "channel": "DU0ANA123", "channel_type": "im", "user": "U0ANA123",
-        "text": "look", "ts": "1700000001.000100", "files": [slack.file("p.png", "image/png"), foreign]}));
+    foreign["url_private"] = elsewhere.url.clone().into();
+    slack.event(
+        json!({"type": "message", "subtype": "file_share", "channel": "DU0ANA123", "channel_type": "im", "user": "U0ANA123",
+        "text": "look", "ts": "1700000001.000100", "files": [slack.file("p.png", "image/png"), foreign]}),
+    );
     eventually("the reply", 20, || (!slack.texts().is_empty()).then_some(()));
     assert_eq!(images_in(&model.asked()[0].body), [PNG]);
     assert_eq!(slack.files().asked(), [("p.png".to_string(), Some(format!("Bearer {BOT_TOKEN}")))]);
-    assert_eq!(elsewhere.all().len(), 0, "no other host is asked");
+    assert_eq!(elsewhere.got().len(), 0, "no other host is asked");
     let states: Vec<_> =
         only_message(&gateway)["attachments"].as_array().into_iter().flatten().map(|a| a["state"].clone()).collect();
     assert_eq!(states, ["stored", "failed"]);

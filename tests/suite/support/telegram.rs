@@ -249,9 +249,9 @@ fn act(method: &str, body: &Value, state: &Mutex<State>) -> Result<Value, (u16, 
         "sendMessage" => send(body, state),
         "sendChatAction" | "deleteWebhook" | "logOut" | "close" => Ok(json!(true)),
         "editMessageText" => Ok(sent_message(body, body["message_id"].as_i64().unwrap_or(1))),
-        "getFile" => {
-            Ok(json!({"file_id": body["file_id"], "file_unique_id": "u", "file_size": 3, "file_path": format!("documents/{}", body["file_id"].as_str().unwrap_or_default())}))
-        }
+        "getFile" => Ok(
+            json!({"file_id": body["file_id"], "file_unique_id": "u", "file_size": 3, "file_path": format!("documents/{}", body["file_id"].as_str().unwrap_or_default())}),
+        ),
         _ => Err((404, "Not Found")),
     }
 }
