@@ -7,6 +7,7 @@
 use crate::agent::commands::command;
 use crate::agent::provider::{ChatMessage, ChatRole};
 use crate::agent::tokens::estimate;
+use crate::agent::turn::files::Shown;
 use crate::domain::{Claim, Entry, Note, Said};
 
 /// Most history, in estimated tokens.
@@ -29,6 +30,8 @@ pub struct Parts<'a> {
     pub summary: Option<&'a str>,
     /// Notes about the user that fit the message, best first.
     pub notes: &'a [Note],
+    /// What is shown of the files of the message, and of each that is answered with it, in order; may be shorter.
+    pub files: &'a [Shown],
     /// Whether the model gets tools.
     pub has_tools: bool,
     /// The wall clock.
@@ -45,8 +48,15 @@ pub fn build(parts: &Parts<'_>) -> Vec<ChatMessage> {
         };
         push(&mut messages, role, &entry.text);
     }
-    push(&mut messages, ChatRole::User, &parts.claim.text);
-    parts.claim.more.iter().for_each(|more| push(&mut messages, ChatRole::User, &more.text));
+    let more = parts.claim.more.iter().map(|more| more.text.as_str());
+    for (n, text) in std::iter::once(parts.claim.text.as_str()).chain(more).enumerate() {
+        push(&mut messages, ChatRole::User, text);
+        let Some((shown, said)) = parts.files.get(n).zip(messages.last_mut()) else { continue };
+        if !shown.notes.is_empty() {
+            said.text.push_str(&format!("\n\n{}", shown.notes));
+        }
+        said.images.extend(shown.images.iter().cloned());
+    }
     messages
 }
 
@@ -165,6 +175,7 @@ pub(crate) mod tests {
             agent: "main".into(),
             text: text.into(),
             metadata: None,
+            attachments: Vec::new(),
             received_ms: 0,
             standing: Default::default(),
             model: None,
@@ -182,7 +193,17 @@ pub(crate) mod tests {
     }
 
     fn parts(claim: &Claim) -> Parts<'_> {
-        Parts { system: "Be kind.", claim, history: &[], max_history: 40, summary: None, notes: &[], has_tools: false, now_ms: 0 }
+        Parts {
+            system: "Be kind.",
+            claim,
+            history: &[],
+            max_history: 40,
+            summary: None,
+            notes: &[],
+            files: &[],
+            has_tools: false,
+            now_ms: 0,
+        }
     }
 
     #[track_caller]

@@ -54,6 +54,7 @@ pub(crate) fn agent(provider: Option<&str>, fallbacks: &[&str]) -> config::Agent
         fallbacks: fallbacks.iter().map(|f| f.to_string()).collect(),
         system_prompt: "Be kind.".into(),
         max_history: 40,
+        images: true,
         turn_timeout: 5 * MINUTE,
         max_output_tokens: None,
         max_rounds: 8,

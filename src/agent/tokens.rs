@@ -6,6 +6,8 @@ use crate::agent::provider::{Answer, ChatMessage};
 
 /// What a message costs beside its text.
 const MESSAGE: u64 = 4;
+/// What an image costs; servers differ, from a hundred to two thousand.
+const IMAGE: u64 = 1000;
 
 /// About how many tokens `text` is: four letters of a script with blanks, one character of a script without.
 pub fn estimate(text: &str) -> u64 {
@@ -21,7 +23,7 @@ pub fn estimate(text: &str) -> u64 {
 pub fn estimate_all(messages: &[ChatMessage]) -> u64 {
     let one = |m: &ChatMessage| {
         let calls: u64 = m.calls.iter().map(|c| estimate(&c.arguments) + estimate(&c.name) + MESSAGE).sum();
-        estimate(&m.text) + calls + MESSAGE
+        estimate(&m.text) + calls + MESSAGE + IMAGE * m.images.len() as u64
     };
     messages.iter().map(one).sum()
 }

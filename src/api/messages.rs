@@ -73,6 +73,7 @@ fn arrival(api: &Arc<Api>, call: &Call) -> Result<(Arrival, Option<Duration>), A
         text: message.message,
         metadata: message.metadata,
         standing: standing(&verdict, call),
+        attachments: Vec::new(),
         cursor: None,
         agent: None,
     };

@@ -62,6 +62,7 @@ fn arrival(api: &Api, call: &Call) -> Result<(Arrival, Wish), ApiError> {
         text: question.text,
         metadata: Some(question.asked.to_metadata()),
         // Whoever speaks for somebody else lends them no rights.
+        attachments: Vec::new(),
         cursor: None,
         standing: if user == principal.id { principal.role.into() } else { Standing::User },
         user_id: Some(user),

@@ -7,6 +7,7 @@
 pub mod chat;
 mod counters;
 mod discord;
+mod files;
 mod matrix;
 #[cfg(test)]
 pub(crate) mod memory;
@@ -29,10 +30,11 @@ use std::time::Duration;
 use serde::Serialize;
 use serde_json::Value;
 
+use crate::base::cancel::Cancel;
 use crate::base::clock::Clock;
-use crate::base::error::Result;
+use crate::base::error::{Error, ErrorKind, Result};
 use crate::base::threads::Threads;
-use crate::domain::{Accepted, Delivery, Handoff};
+use crate::domain::{Accepted, Attachment, Delivery, Handoff};
 use crate::net::client::Client;
 
 /// Pause before what belongs to a channel that is switched off is looked at again.
@@ -120,6 +122,16 @@ pub struct Progress<'a> {
     pub record: &'a dyn Fn(u32),
 }
 
+/// How a file is wanted.
+pub struct Wanted<'a> {
+    /// How long it may be.
+    pub bytes_max: usize,
+    /// How long fetching it may take in all, whatever the peer does.
+    pub within: Duration,
+    /// Cuts it short.
+    pub cancel: &'a Cancel,
+}
+
 /// An adapter.
 pub trait Channel: Send + Sync {
     /// How it takes what is sent; `None` where nothing can be sent by it (a webhook without `replyUrl`).
@@ -139,6 +151,16 @@ pub trait Channel: Send + Sync {
     /// Shows the user that an answer is being made, where the service can; must not block for long, and may fail silently.
     fn typing(&self, peer: &str, conversation: Option<&str>) {
         let _ = (peer, conversation);
+    }
+
+    /// Gets the bytes of a file that came in by it, at most `wanted.bytes_max`; blocks until `wanted.within` is over at most. Called by
+    /// turn workers, never for a sender who was not admitted.
+    ///
+    /// # Errors
+    /// Where it can't be had; `Stopped` where `wanted.cancel` was set.
+    fn fetch(&self, file: &Attachment, wanted: &Wanted<'_>) -> Result<Vec<u8>> {
+        let _ = (file, wanted);
+        Err(Error::new(ErrorKind::Permanent, "this channel brings no files"))
     }
 
     /// How it is.
@@ -204,6 +226,8 @@ pub struct Incoming {
     pub written_ms: i64,
     /// The service's cursor behind it, to be committed with it.
     pub cursor: Option<String>,
+    /// Files that came with it and that [`Channel::fetch`] can get; the first `ATTACHMENTS_MAX` count.
+    pub attachments: Vec<Attachment>,
 }
 
 /// What became of something that came in. In every case its cursor is committed, and the service may be told.

@@ -143,6 +143,8 @@ pub struct Limits {
     pub idle_timeout: Duration,
     /// `maxMemory`, in bytes.
     pub max_memory: u64,
+    /// `maxAttachmentBytes`; 0 fetches none.
+    pub max_attachment_bytes: usize,
 }
 
 /// `gateway.workers`.
@@ -204,6 +206,8 @@ pub struct Agent {
     pub turn_timeout: Duration,
     /// `maxOutputTokens`; `None` leaves it to the server.
     pub max_output_tokens: Option<u64>,
+    /// `images`: whether images are shown to its model.
+    pub images: bool,
     /// `maxRounds`: calls of the model in one turn.
     pub max_rounds: usize,
     /// `tokensPerTurn`.

@@ -3,6 +3,7 @@
 use serde::Serialize;
 use serde_json::Value;
 
+use crate::domain::attachment::{Attached, Attachment};
 use crate::domain::delivery::Delivery;
 use crate::domain::principal::Standing;
 
@@ -41,6 +42,8 @@ pub struct NewInbound {
     pub collect: bool,
     /// The service's cursor behind it, committed with it: the channel's name is its key.
     pub cursor: Option<String>,
+    /// Files that came with it, at most `ATTACHMENTS_MAX`; none of them is fetched yet.
+    pub attachments: Vec<Attachment>,
 }
 
 /// The id of a channel's user, told apart from those who are called so elsewhere.
@@ -150,6 +153,9 @@ pub struct InboundMessage {
     /// Why it failed.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub error: Option<String>,
+    /// The files that came with it.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub attachments: Vec<Attached>,
     /// What was or is to be sent because of it.
     pub deliveries: Vec<Delivery>,
     /// Its life, oldest first.

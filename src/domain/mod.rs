@@ -2,6 +2,7 @@
 //!
 //! Invariant: plain values, without I/O and without a lock. Times are milliseconds since 1970 (`_ms`) for people and peers.
 
+mod attachment;
 mod delivery;
 mod job;
 mod memory;
@@ -13,6 +14,7 @@ mod schedule;
 mod session;
 mod tool;
 
+pub use attachment::{ATTACHMENTS_MAX, Attached, Attachment, AttachmentState};
 pub use delivery::{Attempt, Delivery, DeliveryState, Handoff, NewOutbound, Outcome};
 pub use job::{Job, JobRun, When, Work};
 pub use memory::{NOTE_BYTES_MAX, NOTES_MAX, Note, Spent, Summary, Usage};

@@ -5,6 +5,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use crate::domain::attachment::Attached;
 use crate::domain::delivery::NewOutbound;
 use crate::domain::memory::Spent;
 use crate::domain::principal::Standing;
@@ -102,6 +103,8 @@ pub struct Claim {
     pub text: String,
     /// What the sender attached.
     pub metadata: Option<Value>,
+    /// The files that came with it, in order.
+    pub attachments: Vec<Attached>,
     /// When it was accepted.
     pub received_ms: i64,
     /// How far its author is known.
@@ -130,6 +133,8 @@ pub struct Collected {
     pub text: String,
     /// What the sender attached.
     pub metadata: Option<Value>,
+    /// The files that came with it, in order.
+    pub attachments: Vec<Attached>,
     /// When it was accepted.
     pub received_ms: i64,
 }

@@ -10,7 +10,7 @@ use serde_json::Value;
 use crate::agent::commands::command;
 use crate::base::ids::new_id;
 use crate::config::Queue;
-use crate::domain::{Accepted, NewInbound, OPENAI_CHANNEL, Standing};
+use crate::domain::{Accepted, Attachment, NewInbound, OPENAI_CHANNEL, Standing};
 use crate::flow::Flow;
 use crate::store::StoreError;
 use crate::telemetry::metrics::Intake;
@@ -38,6 +38,8 @@ pub struct Arrival {
     pub standing: Standing,
     /// The service's cursor behind it, to be committed with it.
     pub cursor: Option<String>,
+    /// Files that came with it.
+    pub attachments: Vec<Attachment>,
     /// The agent that the sender asked for, where the channel lets them.
     pub agent: Option<String>,
 }
@@ -115,6 +117,7 @@ impl Flow {
             urgent,
             collect: queue == Queue::Collect && asked.is_none(),
             cursor: arrival.cursor,
+            attachments: arrival.attachments,
         };
         let flow = self.clone();
         self.store.accept(

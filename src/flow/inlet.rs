@@ -118,7 +118,7 @@ impl Flow {
                 format!("You write faster than this gateway takes: your message was not taken. Send it again in {pause} s.");
             return self.tell(channel, &incoming, text);
         }
-        let rest = Incoming { text: String::new(), metadata: None, ..incoming.clone() };
+        let rest = Incoming { text: String::new(), metadata: None, attachments: Vec::new(), ..incoming.clone() };
         let arrival = Arrival {
             channel: channel.to_string(),
             peer: incoming.sender,
@@ -130,6 +130,7 @@ impl Flow {
             metadata: incoming.metadata,
             standing: policy.standing(role),
             cursor: incoming.cursor,
+            attachments: incoming.attachments,
             ..Arrival::default()
         };
         let (told, outcome) = crossbeam_channel::bounded(1);

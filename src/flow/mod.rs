@@ -6,6 +6,7 @@
 
 pub mod admission;
 mod approvals;
+mod attachments;
 pub mod cancel;
 pub mod commands;
 mod courier;
@@ -81,6 +82,8 @@ pub struct Settings {
     pub heartbeat: Duration,
     /// `gateway.limits.maxMemory`.
     pub max_memory: u64,
+    /// `gateway.limits.maxAttachmentBytes`.
+    pub max_attachment_bytes: usize,
     /// Who may speak on each configured channel, and what happens in its conversations.
     pub channels: BTreeMap<String, Policy>,
     /// `gateway.notify`.
@@ -98,6 +101,7 @@ impl Settings {
             retry: config.gateway.retry,
             heartbeat: config.gateway.heartbeat,
             max_memory: config.gateway.limits.max_memory,
+            max_attachment_bytes: config.gateway.limits.max_attachment_bytes,
             channels: config.channels.iter().map(|(name, channel)| (name.clone(), Policy::new(channel))).collect(),
             notify: config.gateway.notify.clone(),
             jobs: config.jobs.clone(),

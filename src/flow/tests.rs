@@ -162,6 +162,7 @@ fn direct(sender: &str, id: &str) -> Incoming {
         text: "hi".into(),
         metadata: None,
         written_ms: NOW_MS,
+        attachments: Vec::new(),
         cursor: Some(id.into()),
     }
 }

@@ -24,7 +24,7 @@ use crate::domain::{
 };
 use crate::flow::listeners::Heard;
 use crate::flow::waiters::{Reply as WaitedReply, Waited};
-use crate::flow::{Flow, POLL, STORE_PAUSE, commands, frames, idle, typing};
+use crate::flow::{Flow, POLL, STORE_PAUSE, attachments, commands, frames, idle, typing};
 use crate::store::{AuditEntry, StoreError};
 use crate::telemetry::metrics::TurnEnd;
 
@@ -129,6 +129,7 @@ fn answer(flow: &Arc<Flow>, claim: &Claim, cancel: &Cancel, on_delta: &mut dyn F
             forget: false,
         }));
     }
+    attachments::fetch(flow, claim, cancel);
     let turn = Turn {
         claim,
         agents: &flow.agents.get(),

@@ -352,7 +352,18 @@ pub trait Store: Send + Sync {
     /// The runs of a job, newest first.
     fn job_runs(&self, id: &str, page: Page) -> Result<Listed<JobRun>>;
 
-    /// Ends and erases a user's sessions: transcripts, summaries, and the texts of their messages, deliveries and approvals; and the
+    /// Keeps the bytes of a message's attachment, the `n`th from 0; a repeat replaces them. Files of answered messages make room for
+    /// it, the oldest first. Waits for the disk; what a loss of power takes is fetched again. `NotFound` where the message has no such
+    /// attachment (any more), `Conflict` where those of unanswered messages fill all the room.
+    fn keep_attachment(&self, message_id: &str, n: usize, bytes: &[u8]) -> Result<()>;
+
+    /// Notes that an attachment could not be had. Soft.
+    fn miss_attachment(&self, message_id: &str, n: usize) -> Result<()>;
+
+    /// The bytes that were kept. `NotFound` where there are none (any more).
+    fn attachment(&self, message_id: &str, n: usize) -> Result<Vec<u8>>;
+
+    /// Ends and erases a user's sessions: transcripts, summaries, attachments, and the texts of their messages, deliveries and approvals; and the
     /// user's notes, learned rules and jobs (not the configuration's); the audit keeps of them who did what when, not what was said. Messages still to
     /// be answered are cancelled. What is left of each message is what deduplication needs. Durable. Gives how many sessions.
     fn erase_user(&self, user_id: &str) -> Result<u64>;

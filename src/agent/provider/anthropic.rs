@@ -12,6 +12,7 @@ use std::sync::Arc;
 
 use serde_json::{Value, json};
 
+use crate::agent::provider::images::Image;
 use crate::agent::provider::refusals::Refusals;
 use crate::agent::provider::server::{Format, Server};
 use crate::agent::provider::wire::{arguments, in_words, paired, plain, wire_name};
@@ -80,6 +81,10 @@ impl Format for Messages {
         body
     }
 
+    fn refusals(&self) -> &Refusals {
+        &self.refusals
+    }
+
     fn adapts(&self, model: &str, sent: &Value, refused: &Refused) -> bool {
         self.refusals.learn(model, sent, refused, &OPTIONAL)
     }
@@ -118,5 +123,8 @@ fn blocks(message: &ChatMessage, ask: &Completion) -> Vec<Value> {
         let name = wire_name(&c.name, &ask.tools);
         json!({"type": "tool_use", "id": plain(&c.id), "name": name, "input": arguments(c)})
     });
-    text.into_iter().chain(calls).collect()
+    let image =
+        |i: &Image| json!({"type": "image", "source": {"type": "base64", "media_type": i.media_type, "data": &*i.base64}});
+    // Images stand best before what is said of them.
+    message.images.iter().map(image).chain(text).chain(calls).collect()
 }

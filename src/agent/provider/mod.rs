@@ -6,6 +6,7 @@
 pub mod anthropic;
 pub mod builtin;
 mod draft;
+pub mod images;
 pub mod openai;
 mod refusals;
 mod reported;
@@ -21,6 +22,8 @@ use serde_json::Value;
 use crate::base::cancel::Cancel;
 use crate::base::error::{Error, Result};
 use crate::domain::{CallResult, ToolCall};
+
+use images::Image;
 
 /// Longest text of one answer, in bytes.
 pub const ANSWER_BYTES_MAX: usize = 1024 * 1024;
@@ -62,6 +65,8 @@ pub struct ChatMessage {
     pub role: ChatRole,
     /// What; of a tool its output.
     pub text: String,
+    /// Of the user: images that came with it.
+    pub images: Vec<Image>,
     /// What the assistant called with it. Each call has its result in one of the tool messages that follow.
     pub calls: Vec<ToolCall>,
     /// Of a tool message: the call that it answers.
@@ -73,7 +78,7 @@ pub struct ChatMessage {
 impl ChatMessage {
     /// Plain words.
     pub fn new(role: ChatRole, text: impl Into<String>) -> Self {
-        ChatMessage { role, text: text.into(), calls: Vec::new(), call_id: String::new(), is_error: false }
+        ChatMessage { role, text: text.into(), images: Vec::new(), calls: Vec::new(), call_id: String::new(), is_error: false }
     }
 
     /// What an assistant said and called.

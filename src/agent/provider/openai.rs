@@ -11,6 +11,7 @@ mod tests;
 
 use serde_json::{Value, json};
 
+use crate::agent::provider::images::Image;
 use crate::agent::provider::refusals::Refusals;
 use crate::agent::provider::server::{Format, Server};
 use crate::agent::provider::wire::{arguments, in_words, paired, wire_name};
@@ -76,6 +77,10 @@ impl Format for Chat {
         body
     }
 
+    fn refusals(&self) -> &Refusals {
+        &self.refusals
+    }
+
     fn adapts(&self, model: &str, sent: &Value, refused: &Refused) -> bool {
         self.refusals.learn(model, sent, refused, &OPTIONAL)
     }
@@ -86,13 +91,24 @@ fn tool(spec: &ToolSpec) -> Value {
         "function": {"name": spec.wire, "description": spec.description, "parameters": spec.schema}})
 }
 
+/// A text where it is one, else its parts.
+fn content(message: &ChatMessage) -> Value {
+    if message.images.is_empty() {
+        return json!(message.text);
+    }
+    let text = Some(&message.text).filter(|t| !t.trim().is_empty()).map(|t| json!({"type": "text", "text": t}));
+    let image =
+        |i: &Image| json!({"type": "image_url", "image_url": {"url": format!("data:{};base64,{}", i.media_type, i.base64)}});
+    text.into_iter().chain(message.images.iter().map(image)).collect()
+}
+
 fn message(message: &ChatMessage, ask: &Completion) -> Value {
     let role = message.role.as_str();
     if message.role == ChatRole::Tool {
         return json!({"role": role, "tool_call_id": message.call_id, "content": message.text});
     }
     if message.calls.is_empty() {
-        return json!({"role": role, "content": message.text});
+        return json!({"role": role, "content": content(message)});
     }
     let call = |c: &ToolCall| {
         let written = Value::Object(arguments(c)).to_string();

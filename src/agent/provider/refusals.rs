@@ -22,13 +22,8 @@ impl Refusals {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).get(model).cloned().unwrap_or_default()
     }
 
-    /// Learns which of `fields` a refusal of `sent` names; false where it names none that was sent.
-    pub fn learn(&self, model: &str, sent: &Value, refused: &Refused, fields: &[&'static str]) -> bool {
-        if !matches!(refused.status, 400 | 404 | 422 | 500 | 501) {
-            return false;
-        }
-        let text = refused.body.to_lowercase();
-        let Some(field) = fields.iter().find(|f| sent.get(**f).is_some() && names(&text, f)) else { return false };
+    /// Notes that `model` is asked without `field`; false where it was already.
+    pub fn note(&self, model: &str, field: &'static str) -> bool {
         let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if known.len() >= MODELS_MAX && !known.contains_key(model) {
             known.clear();
@@ -38,6 +33,16 @@ impl Refusals {
             log::warn!(model = model; "the model's server refuses {field} for {model}: it is asked without from now on");
         }
         is_new
+    }
+
+    /// Learns which of `fields` a refusal of `sent` names; false where it names none that was sent.
+    pub fn learn(&self, model: &str, sent: &Value, refused: &Refused, fields: &[&'static str]) -> bool {
+        if !matches!(refused.status, 400 | 404 | 422 | 500 | 501) {
+            return false;
+        }
+        let text = refused.body.to_lowercase();
+        let Some(field) = fields.iter().find(|f| sent.get(**f).is_some() && names(&text, f)) else { return false };
+        self.note(model, field)
     }
 }
 

@@ -4,12 +4,15 @@
 //! counts only when the server said that it is whole. Nothing is asked twice but what the server refused for a field that it
 //! does not know. Fails as [`Provider`] says.
 
+use std::borrow::Cow;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use serde_json::Value;
 
 use crate::agent::provider::draft::Draft;
+use crate::agent::provider::images::{self, IMAGES, Verdict};
+use crate::agent::provider::refusals::Refusals;
 use crate::agent::provider::reported::{parse, reported};
 use crate::agent::provider::sse::{Event, Sse};
 use crate::agent::provider::{Answer, Completion, Failure, Provider};
@@ -52,6 +55,9 @@ pub trait Format: Default + Send + Sync {
 
     /// The body of a request.
     fn body(&self, model: &str, ask: &Completion) -> Value;
+
+    /// What was learnt of the server's models.
+    fn refusals(&self) -> &Refusals;
 
     /// Whether the server refused a field of `sent` that we can do without, which for that model we do from now on.
     fn adapts(&self, model: &str, sent: &Value, refused: &Refused) -> bool;
@@ -135,8 +141,13 @@ impl<F: Format> Server<F> {
     }
 
     fn converse(&self, model: &str, ask: &Completion, on_delta: &mut dyn FnMut(&str)) -> Result<Answer> {
+        let mut ask = Cow::Borrowed(ask);
+        if images::has_images(&ask) && self.format.refusals().of(model).contains(IMAGES) {
+            images::take_out(ask.to_mut());
+        }
         loop {
-            let left = self.left(ask)?;
+            let asked = &*ask;
+            let left = self.left(asked)?;
             let deadlines = Deadlines {
                 connect: self.config.connect_timeout,
                 send: SENDING,
@@ -144,16 +155,32 @@ impl<F: Format> Server<F> {
                 read: self.config.chunk_timeout,
                 total: Some(left),
             };
-            let body = self.format.body(model, ask);
-            match self.client.send(&self.call(F::ASK, Some(&body), deadlines, &ask.cancel))?.accepted() {
+            let body = self.format.body(model, asked);
+            match self.client.send(&self.call(F::ASK, Some(&body), deadlines, &asked.cancel))?.accepted() {
                 Ok(reply) => {
-                    let offered = if body.get("tools").is_some() { ask.tools.as_slice() } else { &[] };
-                    return self.gather(reply, ask, on_delta)?.answer(model, offered);
+                    let offered = if body.get("tools").is_some() { asked.tools.as_slice() } else { &[] };
+                    return self.gather(reply, asked, on_delta)?.answer(model, offered);
                 }
                 Err(refused) if self.format.adapts(model, &body, &refused) => {} // at most once for each field
+                Err(refused) if self.goes_without_images(model, &mut ask, &refused) => {} // at most once
                 Err(refused) => return Err(refused.error),
             }
         }
+    }
+
+    /// Takes the images out of a question that was refused, where they may be why.
+    fn goes_without_images(&self, model: &str, ask: &mut Cow<'_, Completion>, refused: &Refused) -> bool {
+        if !images::has_images(ask) {
+            return false;
+        }
+        match images::verdict(refused) {
+            Verdict::Unrelated => return false,
+            Verdict::Blind => drop(self.format.refusals().note(model, IMAGES)),
+            Verdict::Perhaps => {
+                log::warn!(model = model; "a question with images was refused, and is asked without them: {}", refused.error);
+            }
+        }
+        images::take_out(ask.to_mut())
     }
 
     fn left(&self, ask: &Completion) -> Result<Duration> {

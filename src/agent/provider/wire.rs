@@ -79,6 +79,7 @@ pub fn in_words(messages: &[ChatMessage]) -> Vec<ChatMessage> {
             Some(last) if last.role == message.role => {
                 last.text.push_str("\n\n");
                 last.text.push_str(&message.text);
+                last.images.extend(message.images);
             }
             _ => out.push(message),
         }
@@ -96,7 +97,7 @@ fn in_words_one(message: &ChatMessage) -> ChatMessage {
         let gap = if text.is_empty() { "" } else { "\n" };
         text.push_str(&format!("{gap}[Called the tool {} with {}]", call.name, call.arguments));
     }
-    ChatMessage::new(message.role, text)
+    ChatMessage { images: message.images.clone(), ..ChatMessage::new(message.role, text) }
 }
 
 #[cfg(test)]

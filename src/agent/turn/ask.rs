@@ -4,7 +4,7 @@
 //! over while there is another; where there is none it is asked all the same, since a turn that fails at once helps nobody. It
 //! fails with the kind that tells the caller whether to try later; `Stopped` where it was cut short.
 
-use crate::agent::provider::{Answer, Completion, Failure};
+use crate::agent::provider::{Answer, Completion, Failure, images};
 use crate::agent::{Candidate, Route, prompt};
 use crate::base::clock::Clock;
 use crate::base::error::{Error, ErrorKind, shorten};
@@ -73,6 +73,9 @@ fn fitted(candidate: &Candidate, mut ask: Completion, on_delta: &mut dyn FnMut(&
         match candidate.provider.complete(&ask, on_delta) {
             Err(failure) if is_too_long(&failure) && prompt::forget_half(&mut ask.messages) => {
                 log::info!(provider = candidate.label.as_str(); "the prompt is too long for the model: asking with less history");
+            }
+            Err(failure) if is_too_long(&failure) && images::take_out(&mut ask) => {
+                log::info!(provider = candidate.label.as_str(); "the prompt is too long for the model: asking without its images");
             }
             outcome => return outcome,
         }

@@ -9,6 +9,7 @@
 pub mod ask;
 pub mod budget;
 mod calls;
+pub mod files;
 pub mod journal;
 mod summary;
 #[cfg(test)]
@@ -263,6 +264,7 @@ impl Turn<'_> {
             max_history: if wished.history.is_some() { usize::MAX } else { config.max_history },
             summary: summary.as_ref().map(|s| s.text.as_str()),
             notes: &notes,
+            files: &self.files(config.images),
             has_tools,
             now_ms: self.clock.unix_ms(),
         }))

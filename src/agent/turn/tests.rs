@@ -58,6 +58,7 @@ impl Desk {
             urgent: false,
             collect: false,
             cursor: None,
+            attachments: Vec::new(),
         };
         self.store.accept(message, Box::new(move |r| told.send(r).unwrap()));
         outcome.recv().unwrap().unwrap();

@@ -17,6 +17,7 @@ use crate::base::cancel::Cancel;
 use crate::base::clock::Clock;
 use crate::base::error::{Error, ErrorKind, Result};
 use crate::base::secret::{REDACTED, Secret};
+use crate::channel::{Wanted, discord, files};
 use crate::config;
 use crate::net::client::{Call, Client, Deadlines, Reply};
 
@@ -124,6 +125,17 @@ impl Api {
     pub fn typing(&self, channel: &str) -> Result<()> {
         self.call(Method::POST, &format!("/channels/{channel}/typing"), &format!("typing {channel}"), Some(&json!({})), None)
             .map(|_| ())
+    }
+
+    /// The bytes of a file; its address lets in whoever has it, no token goes there.
+    ///
+    /// # Errors
+    /// `Permanent` where the address is not Discord's own; as the client fails.
+    pub fn file(&self, url: &str, wanted: &Wanted<'_>) -> Result<Vec<u8>> {
+        if !discord::files::is_discords(url, &self.config.api_root) {
+            return Err(Error::new(ErrorKind::Permanent, "the file is not at Discord's own address: it is not fetched"));
+        }
+        files::body(&self.client, &files::get(url, wanted), wanted, |refused| refused.error)
     }
 
     fn call(&self, method: Method, path: &str, budget: &str, body: Option<&Value>, cancel: Option<&Cancel>) -> Result<Value> {

@@ -6,6 +6,7 @@
 use serde_json::{Value, json};
 
 use crate::base::error::shorten;
+use crate::channel::discord::files;
 use crate::channel::{Incoming, Place};
 
 /// Milliseconds since 1970 at which Discord's ids begin.
@@ -65,6 +66,7 @@ fn incoming(message: &Value, me: &str, is_direct: bool, (id, number, channel): (
         text,
         written_ms: ((number >> 22) + EPOCH_MS) as i64,
         cursor: None,
+        attachments: files::of(message),
     })
 }
 

@@ -6,6 +6,7 @@
 
 mod api;
 mod cursor;
+mod files;
 mod gateway;
 #[cfg(test)]
 mod gateway_tests;
@@ -23,9 +24,9 @@ use crate::channel::counters::Counters;
 use crate::channel::pieces::pieces;
 use crate::channel::sending::Directs;
 use crate::channel::supervisor::Supervisor;
-use crate::channel::{Channel, ChannelStatus, Parts, Progress, sending};
+use crate::channel::{Channel, ChannelStatus, Parts, Progress, Wanted, sending};
 use crate::config;
-use crate::domain::{Delivery, Handoff};
+use crate::domain::{Attachment, Delivery, Handoff};
 
 use api::Api;
 
@@ -89,6 +90,10 @@ impl Channel for Discord {
         if let Some(channel) = conversation {
             let _ = self.api.typing(channel); // a sign alone
         }
+    }
+
+    fn fetch(&self, file: &Attachment, wanted: &Wanted<'_>) -> Result<Vec<u8>> {
+        self.api.file(&file.reference, wanted)
     }
 
     fn status(&self) -> ChannelStatus {

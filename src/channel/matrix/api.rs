@@ -12,9 +12,9 @@ use crate::base::cancel::Cancel;
 use crate::base::clock::Clock;
 use crate::base::error::{Error, ErrorKind, Result};
 use crate::base::secret::Secret;
-use crate::channel::Parts;
 use crate::channel::matrix::Pace;
 use crate::channel::matrix::session::Session;
+use crate::channel::{Parts, Wanted, files};
 use crate::config;
 use crate::net::client::{Call, Client, Deadlines, Refused};
 
@@ -166,11 +166,26 @@ impl Api {
         max: usize,
         cancel: Option<&Cancel>,
     ) -> Result<Value, Failure> {
+        self.authorized(cancel, |token| self.run(&self.request(verb, path, deadlines, cancel).bearer(token), max))
+    }
+
+    /// Bytes from the media repository: `path` begins behind the homeserver's address.
+    ///
+    /// # Errors
+    /// As the file says.
+    pub(super) fn media(&self, path: &str, wanted: &Wanted<'_>) -> Result<Vec<u8>, Failure> {
+        self.authorized(Some(wanted.cancel), |token| {
+            let call = files::get(format!("{}{path}", self.homeserver), wanted).bearer(token);
+            Ok(files::read(self.client.send(&call)?.accepted()?, wanted)?)
+        })
+    }
+
+    /// Does something with the token, once more with a new one where it is no longer known.
+    fn authorized<T>(&self, cancel: Option<&Cancel>, run: impl Fn(&Secret) -> Result<T, Failure>) -> Result<T, Failure> {
         let mut again = true;
         loop {
             let token = self.session.token(self.clock.mono(), || self.login(cancel))?;
-            let call = self.request(verb, path, deadlines, cancel).bearer(&token);
-            match self.run(&call, max) {
+            match run(&token) {
                 Err(failure) if failure.status == 401 => {
                     // Also a soft logout: the same device logs in again.
                     self.session.refused(&token, self.clock.mono())?;

@@ -5,6 +5,7 @@
 //! transaction id is made of the delivery's id. The access token stays in memory. Fails as [`Channel`] says.
 
 mod api;
+mod files;
 mod invites;
 mod markup;
 mod place;
@@ -24,9 +25,9 @@ use crate::base::error::Result;
 use crate::base::stop::Stop;
 use crate::channel::counters::Counters;
 use crate::channel::supervisor::Supervisor;
-use crate::channel::{Channel, ChannelStatus, Parts, Progress};
+use crate::channel::{Channel, ChannelStatus, Parts, Progress, Wanted};
 use crate::config;
-use crate::domain::{Delivery, Handoff};
+use crate::domain::{Attachment, Delivery, Handoff};
 
 use api::Api;
 use rooms::Rooms;
@@ -103,6 +104,10 @@ impl Channel for Matrix {
 
     fn typing(&self, peer: &str, conversation: Option<&str>) {
         self.shared.typing(peer, conversation);
+    }
+
+    fn fetch(&self, file: &Attachment, wanted: &Wanted<'_>) -> Result<Vec<u8>> {
+        files::fetch(&self.shared.api, file, wanted)
     }
 
     fn status(&self) -> ChannelStatus {

@@ -88,6 +88,7 @@ impl Shared {
             text: heard.text,
             written_ms: heard.written_ms,
             cursor: None,
+            attachments: heard.file.into_iter().collect(),
         })
     }
 

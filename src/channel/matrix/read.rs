@@ -5,7 +5,9 @@
 
 use serde_json::Value;
 
+use crate::channel::matrix::files;
 use crate::channel::matrix::wire::text;
+use crate::domain::Attachment;
 
 /// No id of the specification is longer.
 const ID_BYTES_MAX: usize = 255;
@@ -24,6 +26,8 @@ pub(super) struct Heard {
     pub answers: Option<String>,
     /// Whether it names us.
     pub names_us: bool,
+    /// The file that it is.
+    pub file: Option<Attachment>,
 }
 
 /// What a room's event says, if it says something to `me`, who is called `name` (empty: nothing).
@@ -56,6 +60,7 @@ pub(super) fn read(event: &Value, me: &str, name: &str) -> Option<Heard> {
         written_ms: event["origin_server_ts"].as_i64().unwrap_or(0).max(0),
         thread: thread.map(str::to_string),
         names_us: names(content, &said, me, name),
+        file: files::of(content),
         answers: answers.filter(|_| !falls_back).map(str::to_string),
         text: said,
     })

@@ -97,6 +97,7 @@ impl Taker {
             metadata: said.metadata,
             written_ms: 0,
             cursor: Some(self.ledger.cursor()),
+            attachments: Vec::new(),
         };
         if let Taken::Tell(text) = self.parts.inlet.take(name, incoming)? {
             self.tell(&sender, text);

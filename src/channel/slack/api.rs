@@ -12,6 +12,7 @@ use crate::base::cancel::Cancel;
 use crate::base::error::{Error, ErrorKind, Result};
 use crate::base::secret::Secret;
 use crate::channel::slack::frame::Me;
+use crate::channel::{Wanted, files, slack};
 use crate::config;
 use crate::net::client::{Call, Client, Deadlines};
 
@@ -82,6 +83,19 @@ impl Api {
             body["thread_ts"] = thread.into();
         }
         self.call("chat.postMessage", &self.config.bot_token, &body, None).map(|_| ())
+    }
+
+    /// The bytes of a file, with the bot's token.
+    ///
+    /// # Errors
+    /// `Permanent` where the address is not Slack's own; as the client fails.
+    pub fn file(&self, url: &str, wanted: &Wanted<'_>) -> Result<Vec<u8>> {
+        if !slack::files::is_slacks(url, &self.config.api_root) {
+            return Err(Error::new(ErrorKind::Permanent, "the file is not at Slack's own address: it is not fetched"));
+        }
+        let call = files::get(url, wanted).bearer(&self.config.bot_token);
+        let hint = "the bot needs the scope files:read";
+        files::body(&self.client, &call, wanted, |refused| self.hidden(refused.error).hint(hint)).map_err(|e| self.hidden(e))
     }
 
     fn call(&self, method: &str, token: &Secret, body: &Value, cancel: Option<&Cancel>) -> Result<Value> {

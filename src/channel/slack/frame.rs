@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
+use crate::channel::slack::files;
 use crate::channel::slack::mrkdwn::to_plain;
 use crate::channel::{Incoming, Place};
 
@@ -100,6 +101,7 @@ fn message(payload: &Value, me: &Me) -> Option<Incoming> {
         metadata: None,
         written_ms: ts.parse::<f64>().map_or(0, |s| (s * 1000.0) as i64),
         cursor: None,
+        attachments: files::of(event),
     })
 }
 

@@ -5,6 +5,7 @@
 //! (`not_in_channel`, say) are told apart from passing ones.
 
 mod api;
+mod files;
 mod frame;
 mod mrkdwn;
 mod socket;
@@ -20,9 +21,9 @@ use crate::channel::counters::Counters;
 use crate::channel::pieces::pieces;
 use crate::channel::sending::Directs;
 use crate::channel::supervisor::Supervisor;
-use crate::channel::{Channel, ChannelStatus, Parts, Progress, sending};
+use crate::channel::{Channel, ChannelStatus, Parts, Progress, Wanted, sending};
 use crate::config;
-use crate::domain::{Delivery, Handoff};
+use crate::domain::{Attachment, Delivery, Handoff};
 
 use api::Api;
 
@@ -78,6 +79,10 @@ impl Channel for Slack {
 
     fn deliver(&self, delivery: &Delivery, progress: &Progress<'_>) -> Result<()> {
         self.counters.tried(self.send(delivery, progress), self.clock.unix_ms())
+    }
+
+    fn fetch(&self, file: &Attachment, wanted: &Wanted<'_>) -> Result<Vec<u8>> {
+        self.api.file(&file.reference, wanted)
     }
 
     fn status(&self) -> ChannelStatus {

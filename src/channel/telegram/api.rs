@@ -12,7 +12,8 @@ use serde_json::Value;
 use crate::base::cancel::Cancel;
 use crate::base::error::{Error, ErrorKind, Result, shorten};
 use crate::base::secret::{REDACTED, Secret};
-use crate::net::client::{Call, Client, Deadlines, origin};
+use crate::channel::{Wanted, files};
+use crate::net::client::{Call, Client, Deadlines, Refused, origin};
 
 const CONNECT: Duration = Duration::from_secs(10);
 const TOTAL: Duration = Duration::from_secs(30);
@@ -78,6 +79,23 @@ impl Api {
         let deadlines =
             Deadlines { connect: CONNECT, send: CONNECT, first_byte, read: CONNECT, total: Some(first_byte + 3 * CONNECT) };
         self.bytes("getUpdates", body, deadlines, Some(cancel))
+    }
+
+    /// Where a file is, by `getFile`.
+    pub fn file_path(&self, file_id: &str, wanted: &Wanted<'_>) -> Result<String, Refusal> {
+        let deadlines = Deadlines::within(CONNECT, wanted.within.min(TOTAL));
+        let bytes = self.bytes("getFile", &serde_json::json!({"file_id": file_id}), deadlines, Some(wanted.cancel))?;
+        Ok(result(&bytes)?["file_path"].as_str().unwrap_or_default().to_string())
+    }
+
+    /// The bytes at such a path, which the caller has looked at.
+    pub fn file(&self, path: &str, wanted: &Wanted<'_>) -> Result<Vec<u8>> {
+        let url = format!("{}/file/bot{}/{path}", self.root, self.token.reveal());
+        let refused = |refused: Refused| match refused.error.kind {
+            ErrorKind::Stopped => refused.error,
+            _ => Error { hint: String::new(), ..self.refusal(refused.status, &refused.body).error },
+        };
+        files::body(&self.client, &files::get(url, wanted), wanted, refused).map_err(|e| self.clean(e))
     }
 
     fn bytes(&self, method: &str, body: &Value, deadlines: Deadlines, cancel: Option<&Cancel>) -> Result<Vec<u8>, Refusal> {

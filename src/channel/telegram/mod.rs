@@ -8,6 +8,7 @@
 //! Edited messages are not taken again: the one that was accepted first is what was answered.
 
 mod api;
+mod files;
 mod html;
 mod poll;
 #[cfg(test)]
@@ -25,9 +26,9 @@ use crate::base::stop::Stop;
 use crate::channel::counters::Counters;
 use crate::channel::pieces::pieces;
 use crate::channel::supervisor::Supervisor;
-use crate::channel::{Channel, ChannelStatus, Parts, Progress, sending};
+use crate::channel::{Channel, ChannelStatus, Parts, Progress, Wanted, sending};
 use crate::config;
-use crate::domain::{Delivery, Handoff};
+use crate::domain::{Attachment, Delivery, Handoff};
 
 use api::{Api, Refusal};
 
@@ -169,6 +170,10 @@ impl Channel for Telegram {
         if let Ok(target) = Target::of(peer, conversation) {
             self.api.hint("sendChatAction", &target.body(json!({"action": "typing"})), HINT);
         }
+    }
+
+    fn fetch(&self, file: &Attachment, wanted: &Wanted<'_>) -> Result<Vec<u8>> {
+        files::fetch(&self.api, file, wanted)
     }
 
     fn status(&self) -> ChannelStatus {

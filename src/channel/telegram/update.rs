@@ -8,6 +8,7 @@
 use serde_json::{Value, json};
 
 use crate::base::error::shorten;
+use crate::channel::telegram::files;
 use crate::channel::{Incoming, Place};
 
 /// What is shown of a quoted message, in bytes.
@@ -88,6 +89,7 @@ pub fn read(update: &Value, id: i64, me: &Me) -> Kind {
         metadata: is_group.then(|| json!({"messageId": message_id})),
         written_ms: message["date"].as_i64().unwrap_or(0).saturating_mul(1000),
         cursor: Some(me.cursor(id)),
+        attachments: files::of(message),
     }))
 }
 

@@ -71,6 +71,8 @@ section! {
         system_prompt: String = key("systemPrompt", Preset::Text(SYSTEM_PROMPT)).range(0, 65_536);
         /// Entries of the transcript that the model sees.
         max_history: u64 = key("maxHistory", Preset::Int(40)).range(0, 10_000);
+        /// Whether images that users send are shown to the model; a model that can't see them is told so in words by itself.
+        images: bool = key("images", Preset::Bool(true));
         /// Calls of the model in one turn.
         max_rounds: u64 = key("maxRounds", Preset::Int(8)).range(1, 1000);
         /// Time for a turn, in ms.

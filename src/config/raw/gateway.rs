@@ -186,6 +186,8 @@ section! {
         idle_timeout: u64 = key("idleTimeout", Preset::Int(60_000)).range(1, DAY);
         /// Bytes of memory above which the gateway reports itself degraded.
         max_memory: u64 = key("maxMemory", Preset::Int(128 << 20)).range(1 << 20, 1 << 40);
+        /// Bytes of a file that comes with a message; a larger one is not fetched. 0: none is.
+        max_attachment_bytes: u64 = key("maxAttachmentBytes", Preset::Int(5 << 20)).range(0, 32 << 20);
     }
 }
 

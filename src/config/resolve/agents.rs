@@ -68,6 +68,7 @@ impl Resolver<'_> {
                 max_history: size(agent.max_history),
                 turn_timeout: ms(agent.turn_timeout),
                 max_output_tokens: agent.max_output_tokens,
+                images: agent.images,
                 max_rounds: size(agent.max_rounds),
                 tokens_per_turn: agent.tokens_per_turn,
                 tokens_per_day: agent.tokens_per_day,

@@ -52,6 +52,7 @@ impl Resolver<'_> {
                 request_timeout: ms(limits.request_timeout),
                 idle_timeout: ms(limits.idle_timeout),
                 max_memory: limits.max_memory,
+                max_attachment_bytes: size(limits.max_attachment_bytes),
             },
             workers: Workers {
                 http: size(raw.workers.http),

@@ -13,6 +13,7 @@ fn limits() -> Limits {
         request_timeout: Duration::from_millis(1000),
         idle_timeout: Duration::from_millis(5000),
         max_memory: 0,
+        max_attachment_bytes: 0,
     }
 }
 

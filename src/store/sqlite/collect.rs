@@ -10,9 +10,9 @@ use std::time::Duration;
 
 use crate::domain::{Collected, StepKind};
 use crate::store::sqlite::journal::Journal;
-use crate::store::sqlite::outbox;
 use crate::store::sqlite::sql::{Ran, Sql};
 use crate::store::sqlite::turns::{self, Ending, QUEUED};
+use crate::store::sqlite::{attachments, outbox};
 
 /// How long a sender must have been silent before its turn begins.
 const QUIET_MS: i64 = 2_000;
@@ -92,15 +92,20 @@ fn join(sql: &Sql<'_>, session: i64, seq: i64, head: i64, message_id: &str) -> R
 
 /// What joined a head's turn, in order.
 pub(super) fn joined(sql: &Sql<'_>, head: i64) -> Ran<Vec<Collected>> {
-    sql.all(
-        "SELECT i.id, i.text, i.metadata, i.received_ms FROM bundled b CROSS JOIN inbox i ON i.seq = b.seq
+    let mut joined = sql.all(
+        "SELECT i.id, i.text, i.metadata, i.received_ms, i.seq FROM bundled b CROSS JOIN inbox i ON i.seq = b.seq
          WHERE b.head = ?1 ORDER BY b.seq LIMIT ?2",
         (head, JOINED_MAX as i64),
         |row| {
             let metadata = outbox::metadata(row, 2)?;
-            Ok(Collected { message_id: row.get(0)?, text: row.get(1)?, metadata, received_ms: row.get(3)? })
+            let (message_id, text, received_ms) = (row.get(0)?, row.get(1)?, row.get(3)?);
+            Ok((Collected { message_id, text, metadata, attachments: Vec::new(), received_ms }, row.get::<_, i64>(4)?))
         },
-    )
+    )?;
+    for (one, seq) in &mut joined {
+        one.attachments = attachments::of_message(sql, *seq)?;
+    }
+    Ok(joined.into_iter().map(|(one, _)| one).collect())
 }
 
 /// The head whose turn a message joined; itself where it joined none.

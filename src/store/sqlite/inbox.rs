@@ -9,7 +9,7 @@ use rusqlite::types::Type;
 use crate::domain::{Accepted, InboundMessage, MessageState, NewInbound, Standing, TimelineEntry, own_id};
 use crate::store::sqlite::journal::Journal;
 use crate::store::sqlite::sql::{Fault, Ran, Sql, key63, not_found};
-use crate::store::sqlite::{collect, cursors, outbox, sessions, turns};
+use crate::store::sqlite::{attachments, collect, cursors, outbox, sessions, turns};
 use crate::store::{Listed, Page, Seen, StoreError};
 
 /// A user's `seen` row is written anew after this time even where only the time changed.
@@ -51,6 +51,7 @@ pub(super) fn accept(sql: &Sql<'_>, m: &NewInbound) -> Ran<(Accepted, i64)> {
             Standing::ALL.iter().position(|s| *s == m.standing).unwrap_or(0) as i64,
         ),
     )?;
+    attachments::put(sql, seq, &m.attachments)?;
     if let Some(hash) = free {
         sql.insert("INSERT OR REPLACE INTO dedup (hash, seq) VALUES (?1, ?2)", (hash, seq))?;
     }
@@ -172,6 +173,7 @@ fn read(row: &Row<'_>) -> rusqlite::Result<Read> {
         attempts: row.get(11)?,
         reply,
         error,
+        attachments: Vec::new(),
         deliveries: Vec::new(),
         timeline: Vec::new(),
     };
@@ -202,6 +204,7 @@ fn state_of(number: Option<i64>) -> Option<MessageState> {
 pub(super) fn message(sql: &Sql<'_>, id: &str) -> Ran<InboundMessage> {
     let found = sql.one(&format!("SELECT {COLUMNS} FROM inbox i {JOINS} WHERE i.id = ?1"), [id], read)?;
     let Some(Read { seq, mut message, journal, ended }) = found else { return not_found() };
+    message.attachments = attachments::of_message(sql, seq)?;
     let mut timeline = vec![TimelineEntry { at_ms: message.received_ms, event: "accepted".into(), detail: String::new() }];
     timeline.extend(journal.timeline());
     if let Some((at_ms, took_ms)) = ended {

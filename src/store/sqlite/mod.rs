@@ -5,9 +5,10 @@
 //!
 //! `place` (files, lock) → `schema` (tables) → `recover` (what the last process left) → `writer` + `command` (group commit),
 //! `readers`; `ready`, `dues`, `shared` and `settle` (what is next, in memory); `inbox`, `turns`, `collect`, `steering`, `journal`, `approvals`, `sessions`,
-//! `notes` and `words`, `usage`, `outbox`, `delivering`, `cursors`, `pairings`, `jobs`, `audit` (what is done); `claims` and `store` (the boundary).
+//! `notes` and `words`, `usage`, `outbox`, `delivering`, `attachments` and `files`, `cursors`, `pairings`, `jobs`, `audit` (what is done); `claims` and `store` (the boundary).
 
 mod approvals;
+mod attachments;
 mod audit;
 mod claims;
 mod collect;
@@ -15,6 +16,7 @@ mod command;
 mod cursors;
 mod delivering;
 mod dues;
+mod files;
 mod inbox;
 mod jobs;
 mod journal;
@@ -51,6 +53,7 @@ use crate::base::ids::new_id;
 use crate::base::stop::Stop;
 use crate::base::threads::{STACK, Threads};
 use crate::store::sqlite::command::{Command, Ticket};
+use crate::store::sqlite::files::Files;
 use crate::store::sqlite::readers::Readers;
 use crate::store::sqlite::shared::Shared;
 pub use crate::store::sqlite::shared::Stats;
@@ -106,11 +109,12 @@ impl SqliteStore {
         let lock = place::lock(path)?;
         place::prepare_file(path)?;
         let new = schema::is_new(path);
-        let shared = Arc::new(Shared::new(clock.clone(), threads));
+        let shared = Arc::new(Shared::new(clock.clone(), threads, Files::beside(path)));
         let opened = schema::open_writer(path).and_then(|conn| {
             schema::migrate(&conn, schema::MIGRATIONS)?;
             let recovery = recover::recover(&conn, &clock)?;
             recover::fill(&conn, &shared)?;
+            attachments::sweep(&conn, &shared)?;
             Ok((conn, recovery))
         });
         let (conn, recovery) = opened.map_err(|fault| cannot_open(path, &fault))?;

@@ -24,7 +24,7 @@ const PAGE_BYTES: i64 = 512;
 pub(super) const CHECKPOINT_FRAMES: i64 = 6_000;
 
 /// All migrations; the first brings an empty file to version 1.
-pub(super) const MIGRATIONS: &[&str] = &[V1, V2, V3];
+pub(super) const MIGRATIONS: &[&str] = &[V1, V2, V3, V4];
 
 const V1: &str = "
     CREATE TABLE meta (key TEXT PRIMARY KEY, value) WITHOUT ROWID;
@@ -137,6 +137,14 @@ const V3: &str = "
     ALTER TABLE work ADD COLUMN collect INTEGER NOT NULL DEFAULT 0;
     CREATE TABLE bundled (seq INTEGER PRIMARY KEY, head INTEGER NOT NULL);
     CREATE INDEX bundled_head ON bundled (head);
+";
+
+/// Files that came with messages: a row for each, whose bytes are a file of their own beside the database, once they were fetched.
+const V4: &str = "
+    CREATE TABLE attachments (seq INTEGER NOT NULL, n INTEGER NOT NULL, state INTEGER NOT NULL, -- 0 waiting, 1 stored, 2 failed, 3 removed
+        bytes INTEGER, file TEXT, name TEXT NOT NULL, media_type TEXT NOT NULL, reference TEXT NOT NULL,
+        PRIMARY KEY (seq, n)) WITHOUT ROWID;
+    CREATE INDEX attachments_kept ON attachments (seq, bytes) WHERE file IS NOT NULL;
 ";
 
 /// Opens the one connection that writes. The file exists (see `place`). Its writes do not wait for the disk until

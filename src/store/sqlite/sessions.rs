@@ -11,7 +11,7 @@ use crate::domain::{Entry, MessageState, NewInbound, Said, SessionInfo, Summary}
 use crate::store::sqlite::inbox::{bad_cursor, listed, page_of, state_number};
 use crate::store::sqlite::sql::{Ran, Sql, not_found};
 use crate::store::sqlite::turns::{self, Ending};
-use crate::store::sqlite::{approvals, audit, collect, jobs, notes, outbox};
+use crate::store::sqlite::{approvals, attachments, audit, collect, jobs, notes, outbox};
 use crate::store::{Listed, Page};
 
 /// A session's state in the table.
@@ -163,31 +163,40 @@ fn cursor_of(page: &Page) -> Ran<(i64, i64)> {
     }
 }
 
-/// What an erasure touched: how many sessions, and the keys whose heads may be gone.
+/// What an erasure touched beside its rows.
+#[derive(Debug, Default)]
+pub(super) struct Gone {
+    /// Targets whose heads may be gone.
+    pub(super) targets: Vec<i64>,
+    /// Files that nothing names any more.
+    pub(super) files: Vec<String>,
+}
+
+/// What the erasure of a user touched.
 #[derive(Debug, Default)]
 pub(super) struct Erased {
     pub(super) sessions: Vec<i64>,
-    pub(super) targets: Vec<i64>,
+    pub(super) gone: Gone,
 }
 
 /// Erases a user's sessions, messages' texts, deliveries, notes, learned rules and jobs, and what the audit has of their words.
 pub(super) fn erase_user(sql: &Sql<'_>, user_id: &str) -> Ran<Erased> {
     sql.erase_log();
     let sessions = sql.all("SELECT n FROM sessions WHERE user_id = ?1 AND state < 2", [user_id], |row| row.get(0))?;
-    let mut targets = Vec::new();
+    let mut gone = Gone::default();
     for &n in &sessions {
-        erase(sql, n, &mut targets)?;
+        erase(sql, n, &mut gone)?;
     }
-    targets.extend(outbox::erase(sql, "user_id = ?1 AND reply_to IS NULL", user_id)?);
+    gone.targets.extend(outbox::erase(sql, "user_id = ?1 AND reply_to IS NULL", user_id)?);
     notes::erase_user(sql, user_id)?;
     approvals::erase_rules(sql, user_id)?;
     jobs::erase(sql, user_id)?;
     audit::redact(sql, user_id)?;
-    Ok(Erased { sessions, targets })
+    Ok(Erased { sessions, gone })
 }
 
-/// Erases a session; what of it was not answered is cancelled. Adds the targets whose heads may be gone to `targets`.
-pub(super) fn erase(sql: &Sql<'_>, n: i64, targets: &mut Vec<i64>) -> Ran<()> {
+/// Erases a session; what of it was not answered is cancelled. Adds to `gone` what went with it.
+pub(super) fn erase(sql: &Sql<'_>, n: i64, gone: &mut Gone) -> Ran<()> {
     sql.exec("UPDATE sessions SET state = ?2, model = NULL WHERE n = ?1", [n, ERASED])?;
     sql.exec("DELETE FROM summaries WHERE session = ?1", [n])?;
     for seq in sql.all(
@@ -202,7 +211,8 @@ pub(super) fn erase(sql: &Sql<'_>, n: i64, targets: &mut Vec<i64>) -> Ran<()> {
         sql.exec("DELETE FROM steps WHERE seq = ?1", [seq])?;
         collect::forget(sql, seq)?;
         approvals::erase(sql, seq)?;
-        targets.extend(outbox::erase(sql, "reply_to = ?1", seq)?);
+        gone.files.extend(attachments::erase(sql, seq)?);
+        gone.targets.extend(outbox::erase(sql, "reply_to = ?1", seq)?);
     }
     // A failed message must not come back to life without its text.
     sql.exec(

@@ -10,6 +10,7 @@ use crate::store::sqlite::command::Command;
 use crate::store::sqlite::outbox::Put;
 use crate::store::sqlite::pairings;
 use crate::store::sqlite::ready::Next;
+use crate::store::sqlite::sessions::Gone;
 use crate::store::sqlite::shared::Shared;
 use crate::store::sqlite::sql::{Ran, Sql};
 use crate::store::sqlite::turns::{Finished, Left};
@@ -43,11 +44,17 @@ pub(super) fn finished(message_id: &str) -> impl FnOnce(&Shared, &Result<Finishe
     let then = let_go(message_id, None, |finished: &Finished| finished.left);
     move |shared, outcome| {
         if let Ok(finished) = outcome {
-            finished.targets.iter().for_each(|target| shared.deliveries().wake(*target));
+            self::gone(shared, &finished.gone);
             offer_all(shared, &finished.puts);
         }
         then(shared, outcome);
     }
+}
+
+/// Lets go what an erasure took: the heads of targets, and files.
+pub(super) fn gone(shared: &Shared, gone: &Gone) {
+    gone.targets.iter().for_each(|target| shared.deliveries().wake(*target));
+    shared.files.remove_all(&gone.files);
 }
 
 /// Notes when what was asked expires, and lets the session go.

@@ -13,6 +13,7 @@ use crate::base::pulse::Pulse;
 use crate::base::threads::Threads;
 use crate::store::sqlite::command::Command;
 use crate::store::sqlite::dues::Dues;
+use crate::store::sqlite::files::Files;
 use crate::store::sqlite::pairings::Paired;
 use crate::store::sqlite::ready::{KEYS_MAX, Ready};
 use crate::store::sqlite::sql::Deltas;
@@ -39,6 +40,8 @@ pub(super) struct Shared {
     pub(super) threads: Threads,
     /// The writer's.
     pub(super) pulse: Pulse,
+    /// Where attachments' bytes are.
+    pub(super) files: Files,
     turns: Mutex<Ready<()>>,
     deliveries: Mutex<Ready<Arc<str>>>,
     approvals: Mutex<Dues>,
@@ -57,11 +60,12 @@ pub(super) struct Shared {
 
 impl Shared {
     /// The state of a store that is about to open.
-    pub(super) fn new(clock: Clock, threads: &Threads) -> Self {
+    pub(super) fn new(clock: Clock, threads: &Threads, files: Files) -> Self {
         Shared {
             clock,
             threads: threads.clone(),
             pulse: threads.pulse("store"),
+            files,
             turns: Mutex::new(Ready::new(KEYS_MAX)),
             deliveries: Mutex::new(Ready::new(KEYS_MAX)),
             approvals: Mutex::default(),

@@ -19,7 +19,8 @@ use crate::store::sqlite::shared::Shared;
 use crate::store::sqlite::sql::Sql;
 use crate::store::sqlite::turns::{self, Back, Finished, Left};
 use crate::store::sqlite::{
-    SqliteStore, approvals, audit, cursors, delivering, inbox, jobs, notes, outbox, pairings, sessions, steering, usage,
+    SqliteStore, approvals, attachments, audit, cursors, delivering, inbox, jobs, notes, outbox, pairings, sessions, steering,
+    usage,
 };
 use crate::store::{AuditEntry, Depths, Done, Listed, Page, Recovery, Result, Seen, Store, StoreError};
 
@@ -387,10 +388,23 @@ impl Store for SqliteStore {
         let after = |shared: &Shared, outcome: &Result<sessions::Erased>| {
             let Ok(erased) = outcome else { return };
             erased.sessions.iter().for_each(|session| shared.turns().wake(*session));
-            erased.targets.iter().for_each(|target| shared.deliveries().wake(*target));
+            settle::gone(shared, &erased.gone);
         };
         let erased = self.ask(DURABLE, move |sql| sessions::erase_user(sql, &user_id), after, |_, _| {})?;
         Ok(erased.sessions.len() as u64)
+    }
+
+    fn keep_attachment(&self, message_id: &str, n: usize, bytes: &[u8]) -> Result<()> {
+        self.keep_file(message_id, n, bytes)
+    }
+
+    fn miss_attachment(&self, message_id: &str, n: usize) -> Result<()> {
+        let id = message_id.to_string();
+        self.write(SOFT, move |sql| attachments::miss(sql, &id, n))
+    }
+
+    fn attachment(&self, message_id: &str, n: usize) -> Result<Vec<u8>> {
+        self.file(message_id, n)
     }
 
     fn audit(&self, entry: AuditEntry) {

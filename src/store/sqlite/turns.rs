@@ -15,9 +15,9 @@ use crate::store::sqlite::journal::Journal;
 use crate::store::sqlite::outbox::{self, Answered, Put};
 use crate::store::sqlite::ready::Next;
 use crate::store::sqlite::recover::Look;
-use crate::store::sqlite::sessions::ENDED;
+use crate::store::sqlite::sessions::{ENDED, Gone};
 use crate::store::sqlite::sql::{Ran, Sql, conflict, not_found};
-use crate::store::sqlite::{approvals, collect, sessions, usage};
+use crate::store::sqlite::{approvals, attachments, collect, sessions, usage};
 
 /// A message's state in `work`.
 pub(super) const QUEUED: i64 = 0;
@@ -89,6 +89,7 @@ fn read_head(row: &Row<'_>) -> rusqlite::Result<Head> {
         agent: row.get(13)?,
         text: row.get(14)?,
         metadata: outbox::metadata(row, 15)?,
+        attachments: Vec::new(),
         received_ms: row.get(16)?,
         standing: Standing::ALL.get(row.get::<_, u8>(17)? as usize).copied().unwrap_or_default(),
         model: row.get(18)?,
@@ -158,6 +159,7 @@ fn start(sql: &Sql<'_>, head: Head) -> Ran<Claim> {
     let Head { session, seq, urgent, mut journal, mut claim, .. } = head;
     claim.steps = journal.steps(sql)?;
     claim.more = collect::joined(sql, seq)?;
+    claim.attachments = attachments::of_message(sql, seq)?;
     if journal.was_parked() {
         claim.approvals = approvals::of_message(sql, seq)?;
     }
@@ -258,8 +260,8 @@ pub(super) fn put_back(sql: &Sql<'_>, message_id: &str, back: Back<'_>) -> Ran<L
 pub(super) struct Finished {
     pub(super) puts: Vec<Put>,
     pub(super) left: Left,
-    /// Targets whose deliveries were erased with the session.
-    pub(super) targets: Vec<i64>,
+    /// What was erased with the session.
+    pub(super) gone: Gone,
 }
 
 impl Finished {
@@ -308,10 +310,10 @@ pub(super) fn finish(sql: &Sql<'_>, turn: &FinishedTurn) -> Ran<Finished> {
     end(sql, session, seq, Ending { state, text, took: turn.took, spent: &turn.spent, turn: Some(number) })?;
     if turn.forget {
         // What is to be sent is put after it, with texts of its own.
-        let mut targets = Vec::new();
-        sessions::erase(sql, session, &mut targets)?;
+        let mut gone = Gone::default();
+        sessions::erase(sql, session, &mut gone)?;
         let finished = leave(sql, session, Answered { id: &turn.message_id, seq, text: "" }, &turn.outbound)?;
-        return Ok(Finished { targets, ..finished });
+        return Ok(Finished { gone, ..finished });
     }
     if turn.ends_session {
         sql.exec("UPDATE sessions SET state = ?2 WHERE n = ?1 AND state = 0", [session, ENDED])?;
@@ -335,7 +337,7 @@ pub(super) fn cancel(sql: &Sql<'_>, message_id: &str, reason: &str, spent: &[Spe
 
 fn leave(sql: &Sql<'_>, session: i64, answered: Answered<'_>, outbound: &[NewOutbound]) -> Ran<Finished> {
     let puts = outbound.iter().map(|o| outbox::put(sql, o, Some(answered))).collect::<Ran<_>>()?;
-    Ok(Finished { puts, left: left(sql, session)?, targets: Vec::new() })
+    Ok(Finished { puts, left: left(sql, session)?, gone: Gone::default() })
 }
 
 /// Moves a message from `work` to `ended`, and what joined its turn with it. What it waited for is cancelled.

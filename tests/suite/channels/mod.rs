@@ -2,6 +2,7 @@
 
 mod authority;
 mod discord;
+mod files;
 mod matrix;
 mod mqtt;
 mod slack;

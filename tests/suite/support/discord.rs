@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex};
 
 use serde_json::{Value, json};
 
+use super::files::Files;
 use super::server::{Asked, Served, answer, serve};
 use super::upgrade::{Came, Peer};
 
@@ -29,6 +30,7 @@ struct World {
     posts: Mutex<Vec<(String, Value)>>,
     limited: AtomicUsize,
     order: Mutex<Option<Order>>,
+    files: Files,
     /// The session is forgotten.
     is_lost: AtomicUsize,
 }
@@ -56,6 +58,19 @@ impl Discord {
 
     pub fn api_root(&self) -> String {
         format!("http://127.0.0.1:{}/api/v10", self.served.port)
+    }
+
+    /// Its files.
+    pub fn files(&self) -> &Files {
+        &self.world.files
+    }
+
+    /// Somebody sends the bot a file of that name.
+    pub fn sends_file(&self, channel: u64, user: u64, text: &str, name: &str, bytes: u64) {
+        let mut message = message(self.next_id(), &channel.to_string(), user, text, json!([]));
+        let url = format!("http://127.0.0.1:{}/attachments/1/2/{name}?ex=1&hm=2", self.served.port);
+        message["attachments"] = json!([{"id": "1", "filename": name, "size": bytes, "url": url, "content_type": "image/png"}]);
+        self.write(message);
     }
 
     /// The channel's configuration, everybody let in.
@@ -154,6 +169,9 @@ fn message(id: u64, channel: &str, user: u64, text: &str, mentions: Value) -> Va
 fn handle(world: &World, asked: &Asked, stream: &mut TcpStream) -> io::Result<()> {
     if asked.header("upgrade").is_some() {
         return converse(world, Peer::accept(asked, stream)?);
+    }
+    if asked.path.starts_with("/attachments/") {
+        return world.files.give(asked, stream);
     }
     let json_type = ("Content-Type", "application/json");
     let say = |stream: &mut TcpStream, body: Value| answer(stream, 200, &[json_type], body.to_string().as_bytes());

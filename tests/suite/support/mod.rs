@@ -1,6 +1,7 @@
 //! What the tests stand on: a gateway to drive, and the world around it (model, webhook receiver, clients), scripted.
 
 pub mod discord;
+pub mod files;
 pub mod gateway;
 pub mod http;
 pub mod lacking;

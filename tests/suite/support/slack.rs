@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex};
 
 use serde_json::{Value, json};
 
+use super::files::Files;
 use super::server::{Asked, Served, answer, serve};
 use super::upgrade::{Came, Peer};
 
@@ -24,6 +25,7 @@ struct World {
     connections: AtomicUsize,
     /// Sends that are to be refused with 429.
     limited: AtomicUsize,
+    files: Files,
     /// What is to be done to the connection that is open.
     order: Mutex<Option<Order>>,
 }
@@ -50,6 +52,17 @@ impl Slack {
 
     pub fn api_root(&self) -> String {
         format!("http://127.0.0.1:{}/api", self.served.port)
+    }
+
+    /// Its files.
+    pub fn files(&self) -> &Files {
+        &self.world.files
+    }
+
+    /// A file of that name, as events tell of it.
+    pub fn file(&self, name: &str, kind: &str) -> Value {
+        let url = format!("http://127.0.0.1:{}/files-pri/T1-F1/{name}", self.served.port);
+        json!({"id": "F1", "name": name, "mimetype": kind, "mode": "hosted", "is_external": false, "url_private": url})
     }
 
     /// The channel's configuration, everybody let in.
@@ -135,6 +148,9 @@ impl Slack {
 fn handle(world: &World, asked: &Asked, stream: &mut TcpStream) -> io::Result<()> {
     if asked.header("upgrade").is_some() {
         return converse(world, Peer::accept(asked, stream)?);
+    }
+    if asked.path.starts_with("/files-pri/") {
+        return world.files.give(asked, stream);
     }
     let say = |stream: &mut TcpStream, body: Value| {
         answer(stream, 200, &[("Content-Type", "application/json")], body.to_string().as_bytes())

@@ -49,7 +49,7 @@ impl Synapse {
         json!({
             "server_name": SERVER,
             "listeners": [{"bind_addresses": ["127.0.0.1"], "port": self.port, "type": "http", "tls": false,
-                "x_forwarded": false, "resources": [{"names": ["client"]}]}],
+                "x_forwarded": false, "resources": [{"names": ["client", "media"]}]}],
             "database": {"name": "sqlite3", "args": {"database": "hs.db"}},
             "media_store_path": "media",
             "signing_key_path": "signing.key",
@@ -170,6 +170,12 @@ impl Person {
         let key = NUMBER.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
         let path = format!("/rooms/{}/send/m.room.message/suite{key}", encoded(room));
         self.call("PUT", &path, Some(content)).expect(200).field("event_id")
+    }
+
+    /// Puts a file to the media repository; gives its address.
+    pub fn upload(&self, name: &str, bytes: Vec<u8>) -> String {
+        let call = Call::new(self.port, "POST", &format!("/_matrix/media/v3/upload?filename={name}")).token(&self.token);
+        call.header("Content-Type", "application/octet-stream").body(bytes).send().expect(200).field("content_uri")
     }
 
     /// What was said in a room by others, oldest first, at most the last 500.

@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
+use super::files::Files;
 use super::server::{self, Asked, Served};
 use super::{eventually, pause};
 
@@ -58,15 +59,21 @@ struct State {
 pub struct Telegram {
     served: Served,
     state: Arc<Mutex<State>>,
+    /// What `getFile` leads to, by `file_id`.
+    pub files: Arc<Files>,
 }
 
 impl Telegram {
     /// With an empty queue.
     pub fn new() -> Self {
         let state = Arc::new(Mutex::new(State { next_update: 1000, next_message: 1, ..State::default() }));
-        let own = state.clone();
-        let served = server::serve(move |asked, stream| handle(asked, stream, &own));
-        Telegram { served, state }
+        let (own, files) = (state.clone(), Arc::new(Files::default()));
+        let given = files.clone();
+        let served = server::serve(move |asked, stream| match asked.path.strip_prefix(&format!("/file/bot{TOKEN}/")) {
+            Some(_) => given.give(asked, stream),
+            None => handle(asked, stream, &own),
+        });
+        Telegram { served, state, files }
     }
 
     /// `apiRoot`.
@@ -242,9 +249,9 @@ fn act(method: &str, body: &Value, state: &Mutex<State>) -> Result<Value, (u16, 
         "sendMessage" => send(body, state),
         "sendChatAction" | "deleteWebhook" | "logOut" | "close" => Ok(json!(true)),
         "editMessageText" => Ok(sent_message(body, body["message_id"].as_i64().unwrap_or(1))),
-        "getFile" => {
-            Ok(json!({"file_id": body["file_id"], "file_unique_id": "u", "file_size": 3, "file_path": "documents/a.txt"}))
-        }
+        "getFile" => Ok(
+            json!({"file_id": body["file_id"], "file_unique_id": "u", "file_size": 3, "file_path": format!("documents/{}", body["file_id"].as_str().unwrap_or_default())}),
+        ),
         _ => Err((404, "Not Found")),
     }
 }

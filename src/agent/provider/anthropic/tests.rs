@@ -206,3 +206,17 @@ fn auto_is_the_servers_first_model() {
     }
     assert_eq!(provider.models().unwrap(), ["first", "second"]);
 }
+
+#[test]
+fn images_are_blocks_of_the_users_turn() {
+    let messages = Messages::default();
+    let mut asked = ask(&Clock::system());
+    asked.tools.clear();
+    asked.messages = vec![ChatMessage::new(ChatRole::User, "what is it?")];
+    asked.messages[0].images.extend(Image::of(b"GIF89a"));
+    let image = json!({"type": "image", "source": {"type": "base64", "media_type": "image/gif", "data": "R0lGODlh"}});
+    let body = messages.body("m", &asked);
+    assert_eq!(body["messages"], json!([{"role": "user", "content": [image, {"type": "text", "text": "what is it?"}]}]));
+    asked.messages[0].text = String::new();
+    assert_eq!(messages.body("m", &asked)["messages"][0]["content"], json!([image]));
+}

@@ -11,7 +11,7 @@ use crate::base::clock::Clock;
 use crate::base::error::{ErrorKind, Result};
 use crate::config::{self, ProviderKind};
 use crate::net::client::Client;
-use crate::net::scripted::{EVENTS, Scripted, answer, hang, pause};
+use crate::net::scripted::{EVENTS, Scripted, Seen, answer, hang, pause};
 
 const KEY: &str = "sk-canary-0123456789";
 const SECOND: Duration = Duration::from_secs(1);
@@ -271,4 +271,45 @@ fn lists_of_models_that_are_none() {
         let error = provider(&peer, &clock).complete(&ask("auto", &clock), &mut |_| {}).unwrap_err().error;
         assert!(error.kind == ErrorKind::Permanent && error.text.contains(says), "{body}: {error}");
     }
+}
+
+#[test]
+fn images_are_parts_of_the_users_message() {
+    let (chat, clock) = (Chat::default(), Clock::system());
+    let mut asked = ask("m", &clock);
+    assert_eq!(chat.body("m", &asked)["messages"][0]["content"], "hi", "a text alone stays a text");
+    asked.messages[0].images.extend(Image::of(b"GIF89a"));
+    let url = json!({"type": "image_url", "image_url": {"url": "data:image/gif;base64,R0lGODlh"}});
+    assert_eq!(chat.body("m", &asked)["messages"][0]["content"], json!([{"type": "text", "text": "hi"}, url]));
+    asked.messages[0].text = " ".into();
+    assert_eq!(chat.body("m", &asked)["messages"][0]["content"], json!([url]));
+    chat.refusals.note("m", "tools");
+    assert_eq!(chat.body("m", &asked)["messages"][0]["content"], json!([url]), "also for models that know no tools");
+}
+
+#[test]
+fn a_server_that_refuses_images_is_asked_without_them() {
+    let asked_for = |bodies: &[&'static str]| {
+        let refusals: Vec<String> = bodies.iter().map(|b| answer("400 Bad Request", "application/json", b)).collect();
+        let peer = Scripted::new(move |n, _, stream| {
+            let fine = events(&[&delta("seen"), STOP]);
+            stream.write_all(refusals.get(n).unwrap_or(&fine).as_bytes()).unwrap();
+            false
+        });
+        let clock = Clock::system();
+        let provider = provider(&peer, &clock);
+        let mut asked = ask("m", &clock);
+        asked.messages[0].images.extend(Image::of(b"GIF89a"));
+        let first = provider.complete(&asked, &mut |_| {}).map(|a| a.text).map_err(|f| f.error.kind);
+        let second = provider.complete(&asked, &mut |_| {}).map(|a| a.text).map_err(|f| f.error.kind);
+        let held = |s: &Seen| s.body.contains("image_url");
+        (first, second, peer.seen().iter().map(held).collect::<Vec<_>>())
+    };
+    let fine = || Ok("seen".to_string());
+    let blind = r#"{"error":{"message":"image input is not supported"}}"#;
+    assert_eq!(asked_for(&[blind]), (fine(), fine(), vec![true, false, false]), "remembered");
+    let broken = r#"{"error":{"message":"Could not process image"}}"#;
+    assert_eq!(asked_for(&[broken]), (fine(), fine(), vec![true, false, true]), "one broken image blinds nobody");
+    let other = r#"{"error":{"message":"no such thing"}}"#;
+    assert_eq!(asked_for(&[other, other]), (Err(ErrorKind::Permanent), fine(), vec![true, false, true]), "once only");
 }

@@ -97,6 +97,7 @@ fn hi_is_small() {
         max_history: 40,
         summary: None,
         notes: &[],
+        files: &[],
         has_tools: true,
         now_ms: NOW_MS,
     });

@@ -142,6 +142,15 @@ impl Store for FakeStore {
     fn change_note(&self, _: &str, _: &str) -> Result<Note> {
         unasked()
     }
+    fn keep_attachment(&self, _: &str, _: usize, _: &[u8]) -> Result<()> {
+        unasked()
+    }
+    fn miss_attachment(&self, _: &str, _: usize) -> Result<()> {
+        unasked()
+    }
+    fn attachment(&self, _: &str, _: usize) -> Result<Vec<u8>> {
+        unasked()
+    }
     fn summary(&self, _: &str) -> Result<Option<Summary>> {
         unasked()
     }

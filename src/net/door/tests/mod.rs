@@ -103,6 +103,7 @@ fn usual() -> Limits {
         request_timeout: PATIENCE,
         idle_timeout: PATIENCE,
         max_memory: 0,
+        max_attachment_bytes: 0,
     }
 }
 

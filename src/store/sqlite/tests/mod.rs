@@ -3,6 +3,7 @@
 //! Invariant: dropping a store without closing it stands for the death of its process; kills of real processes are the suite's.
 
 mod approvals;
+mod attachments;
 mod channels;
 mod collect;
 mod delivering;
@@ -116,6 +117,7 @@ pub(super) fn hello(user: &str, text: &str) -> NewInbound {
         urgent: false,
         collect: false,
         cursor: None,
+        attachments: Vec::new(),
     }
 }
 
