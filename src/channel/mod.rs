@@ -7,6 +7,8 @@
 pub mod chat;
 mod counters;
 mod discord;
+#[cfg(test)]
+mod doubt_tests;
 mod matrix;
 #[cfg(test)]
 pub(crate) mod memory;
@@ -14,6 +16,7 @@ mod mqtt;
 mod off;
 mod pieces;
 pub mod registry;
+pub mod repeats;
 mod slack;
 pub mod standard_webhooks;
 pub mod supervisor;
@@ -31,6 +34,7 @@ use serde_json::Value;
 use crate::base::clock::Clock;
 use crate::base::error::Result;
 use crate::base::threads::Threads;
+use crate::channel::repeats::Repeats;
 use crate::domain::{Accepted, Delivery, Handoff};
 use crate::net::client::Client;
 
@@ -117,6 +121,8 @@ pub struct Progress<'a> {
     pub done: u32,
     /// Records that this many are confirmed now.
     pub record: &'a dyn Fn(u32),
+    /// Whether the next part may have arrived before, unknown to the service: it is to be marked so.
+    pub may_repeat: bool,
 }
 
 /// An adapter.
@@ -124,15 +130,15 @@ pub trait Channel: Send + Sync {
     /// How it takes what is sent; `None` where nothing can be sent by it (a webhook without `replyUrl`).
     fn handoff(&self) -> Option<Handoff>;
 
-    /// Whether sending a delivery again is harmless, or wished for all the same: the service takes our id as an idempotency key, or
-    /// `onUnknown` is `resend`.
-    fn takes_idempotency_key(&self) -> bool;
+    /// How it stands to sending a delivery again of which it is not known whether it arrived.
+    fn repeats(&self) -> Repeats;
 
     /// Hands one delivery over; blocks within the adapter's deadlines. Called by delivery workers, for `Handoff::Worker`. Parts
     /// that were confirmed before are not sent again.
     ///
     /// # Errors
-    /// A passing kind is retried; any other one makes a dead letter.
+    /// A passing kind is retried: nothing arrived of the part that failed. With `Unclear` it may have, and [`Channel::repeats`]
+    /// decides. Any other one makes a dead letter.
     fn deliver(&self, delivery: &Delivery, progress: &Progress<'_>) -> Result<()>;
 
     /// Shows the user that an answer is being made, where the service can; must not block for long, and may fail silently.

@@ -13,7 +13,7 @@ mod schedule;
 mod session;
 mod tool;
 
-pub use delivery::{Attempt, Delivery, DeliveryState, Handoff, NewOutbound, Outcome};
+pub use delivery::{Attempt, CutOff, Delivery, DeliveryState, Handoff, NewOutbound, Outcome};
 pub use job::{Job, JobRun, When, Work};
 pub use memory::{NOTE_BYTES_MAX, NOTES_MAX, Note, Spent, Summary, Usage};
 pub use message::{Accepted, InboundMessage, MessageState, NewInbound, TimelineEntry};

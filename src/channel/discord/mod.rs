@@ -23,6 +23,7 @@ use crate::base::error::{Error, ErrorKind, Result};
 use crate::base::stop::Stop;
 use crate::channel::counters::Counters;
 use crate::channel::pieces::pieces;
+use crate::channel::repeats::{MARK_BYTES, Repeats, marked};
 use crate::channel::supervisor::Supervisor;
 use crate::channel::{Channel, ChannelStatus, Parts, Progress};
 use crate::config;
@@ -30,8 +31,10 @@ use crate::domain::{Delivery, Handoff};
 
 use api::Api;
 
-/// What Discord takes in one message, in its own count of characters (never more than UTF-16's).
-const TEXT_MAX: usize = 2000;
+/// What Discord takes in one message, in its own count of characters (never more than UTF-16's), without the mark of a repeat.
+const TEXT_MAX: usize = 2000 - MARK_BYTES;
+/// How long Discord surely knows a nonce: it says "the past few minutes".
+const NONCE_KNOWN: Duration = Duration::from_secs(120);
 /// A pause between two pieces of one message is waited for up to this; a longer one is the delivery's.
 const PAUSE_MAX: Duration = Duration::from_secs(5);
 /// Direct channels remembered.
@@ -44,11 +47,11 @@ pub(super) fn open(
     common: &config::ChannelCommon,
     counters: Arc<Counters>,
 ) -> Arc<dyn Channel> {
-    let _ = common; // the nonce makes a repeat harmless, whatever onUnknown says
     let clock = parts.clock.clone();
     let api = Arc::new(Api::new(parts.client.clone(), config, clock.clone()));
     Arc::new(Discord {
         supervisor: Supervisor::start(parts, counters.clone(), socket::Socket::new(api.clone())),
+        repeats: Repeats::known_for(NONCE_KNOWN, common),
         api,
         counters,
         clock,
@@ -62,6 +65,7 @@ struct Discord {
     supervisor: Supervisor,
     counters: Arc<Counters>,
     clock: Clock,
+    repeats: Repeats,
     stop: Stop,
     /// The direct channel with each user.
     direct: Mutex<BTreeMap<String, String>>,
@@ -77,14 +81,15 @@ impl Discord {
         for (n, piece) in pieces(&delivery.message, TEXT_MAX, char::len_utf16).iter().enumerate().skip(progress.done as usize) {
             let key = format!("{}/{n}", delivery.id);
             let reply_to = reply_to.filter(|_| n == 0);
-            match self.api.post(&channel, piece, &key, reply_to) {
+            let piece = marked(piece, progress.may_repeat && n == progress.done as usize);
+            match self.api.post(&channel, &piece, &key, reply_to) {
                 Err(Error { kind: ErrorKind::Throttled(Some(pause)), .. })
                     if n > progress.done as usize && pause <= PAUSE_MAX =>
                 {
                     if self.stop.wait(pause) {
                         return Err(Error::new(ErrorKind::Stopped, "the channel ends"));
                     }
-                    self.api.post(&channel, piece, &key, reply_to)?;
+                    self.api.post(&channel, &piece, &key, reply_to)?;
                 }
                 done => done?,
             }
@@ -113,8 +118,8 @@ impl Channel for Discord {
         Some(Handoff::Worker)
     }
 
-    fn takes_idempotency_key(&self) -> bool {
-        true
+    fn repeats(&self) -> Repeats {
+        self.repeats
     }
 
     fn deliver(&self, delivery: &Delivery, progress: &Progress<'_>) -> Result<()> {

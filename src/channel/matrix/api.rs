@@ -71,6 +71,8 @@ pub(super) enum Verb {
     Get,
     Post(Value),
     Put(Value),
+    /// Likewise; what it does is not known where it isn't answered.
+    Send(Value),
 }
 
 /// The API of one account.
@@ -172,6 +174,10 @@ impl Api {
                         return Err(failure);
                     }
                 }
+                // Something took it, and did not say what it did.
+                Err(Failure { error, status: status @ 200..300, code }) if matches!(verb, Verb::Send(_)) => {
+                    return Err(Failure { error: Error { kind: ErrorKind::Unclear, ..error }, status, code });
+                }
                 other => return other,
             }
         }
@@ -209,6 +215,7 @@ impl Api {
             Verb::Get => Call::get(url, deadlines),
             Verb::Post(body) => Call::post_json(url, body.to_string(), deadlines),
             Verb::Put(body) => Call::new(ureq::http::Method::PUT, url, deadlines).json(body.to_string()),
+            Verb::Send(body) => Call::new(ureq::http::Method::PUT, url, deadlines).json(body.to_string()).once(),
         };
         match cancel {
             Some(cancel) => call.cancel(cancel),
@@ -218,10 +225,11 @@ impl Api {
 
     fn run(&self, call: &Call, max: usize) -> Result<Value, Failure> {
         let mut reply = self.client.send(call)?.accepted()?;
-        let body = reply.read_all(max)?;
+        let (status, body) = (reply.status(), reply.read_all(max)?);
         serde_json::from_slice(&body).map_err(|_| {
             let error = Error::new(ErrorKind::Transient, "the homeserver's answer is no JSON");
-            error.hint("see what stands at the homeserver's address").into()
+            let error = error.hint("see what stands at the homeserver's address");
+            Failure { error, status, code: String::new() }
         })
     }
 }

@@ -22,6 +22,7 @@ use std::time::Duration;
 
 use crate::base::error::{ErrorKind, Result};
 use crate::channel::counters::Counters;
+use crate::channel::repeats::Repeats;
 use crate::channel::supervisor::Supervisor;
 use crate::channel::{Channel, ChannelStatus, Parts, Progress};
 use crate::config;
@@ -31,6 +32,9 @@ use api::Api;
 use rooms::Rooms;
 
 const KIND: &str = "matrix";
+
+/// How long a homeserver surely knows a transaction id: Synapse forgets it after a day.
+const TRANSACTION_KNOWN: Duration = Duration::from_secs(20 * 3600);
 
 /// How long the adapter waits for what; tests wait less.
 #[derive(Clone, Copy, Debug)]
@@ -52,6 +56,7 @@ struct Shared {
     common: config::ChannelCommon,
     parts: Parts,
     pace: Pace,
+    repeats: Repeats,
 }
 
 struct Matrix {
@@ -73,7 +78,9 @@ pub(super) fn open(
 impl Matrix {
     fn open(parts: Parts, config: config::Matrix, common: &config::ChannelCommon, counters: Arc<Counters>, pace: Pace) -> Matrix {
         let api = Api::new(&parts, config, pace);
-        let shared = Arc::new(Shared { api, rooms: Rooms::default(), common: common.clone(), parts: parts.clone(), pace });
+        let repeats = Repeats::known_for(TRANSACTION_KNOWN, common);
+        let shared =
+            Arc::new(Shared { api, rooms: Rooms::default(), common: common.clone(), parts: parts.clone(), pace, repeats });
         let supervisor = Supervisor::start(parts, counters.clone(), sync::Poll::new(shared.clone()));
         Matrix { shared, counters, supervisor }
     }
@@ -84,8 +91,8 @@ impl Channel for Matrix {
         Some(Handoff::Worker)
     }
 
-    fn takes_idempotency_key(&self) -> bool {
-        true
+    fn repeats(&self) -> Repeats {
+        self.shared.repeats
     }
 
     fn deliver(&self, delivery: &Delivery, progress: &Progress<'_>) -> Result<()> {

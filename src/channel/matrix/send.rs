@@ -12,6 +12,7 @@ use crate::channel::matrix::api::{Failure, Verb, encoded};
 use crate::channel::matrix::markup::{self, Part};
 use crate::channel::matrix::place::parted;
 use crate::channel::matrix::{Shared, wire};
+use crate::channel::repeats::marked;
 use crate::domain::Delivery;
 
 /// How long a sign of typing holds, in ms.
@@ -62,7 +63,11 @@ impl Shared {
         for (n, part) in markup::parts(&delivery.message).iter().enumerate().skip(progress.done as usize) {
             let relation = relation(thread, answers.filter(|_| n == 0));
             let key = format!("gatelet-{}-{n}", delivery.id);
-            self.send(room, &key, content("m.text", part, relation), None)?;
+            let mut content = content("m.text", part, relation);
+            if progress.may_repeat && n == progress.done as usize {
+                mark(&mut content);
+            }
+            self.send(room, &key, content, None)?;
             (progress.record)(n as u32 + 1);
         }
         Ok(())
@@ -71,7 +76,7 @@ impl Shared {
     /// Sends one event; the same `key` is the same event.
     fn send(&self, room: &str, key: &str, content: Value, cancel: Option<&Cancel>) -> Result<(), Failure> {
         let path = format!("/rooms/{}/send/m.room.message/{}", encoded(room), encoded(key));
-        let said = self.api.call(Verb::Put(content), &path, cancel)?;
+        let said = self.api.call(Verb::Send(content), &path, cancel)?;
         self.rooms.sent(wire::text(&said, &["event_id"]));
         Ok(())
     }
@@ -173,4 +178,13 @@ fn content(kind: &str, part: &Part, relation: Option<Value>) -> Value {
         content["m.relates_to"] = relation;
     }
     content
+}
+
+/// Marks a text as a possible repeat.
+fn mark(content: &mut Value) {
+    for key in ["body", "formatted_body"] {
+        if let Some(text) = content[key].as_str().map(|text| marked(text, true).into_owned()) {
+            content[key] = text.into();
+        }
+    }
 }

@@ -12,6 +12,7 @@ use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
 use crate::base::cancel::Cancel;
+use crate::base::crash;
 use crate::base::error::{Error, ErrorKind, Result};
 use crate::channel::matrix::Shared;
 use crate::channel::matrix::api::{Failure, Verb, encoded};
@@ -74,6 +75,9 @@ impl Connection for Poll {
             line.connected();
             let (empty, took) = (is_empty(&sync), line.parts.clock.mono().saturating_sub(begun));
             since = self.batch(line, &cancel, since, sync)?;
+            if !empty {
+                crash::point("channel.acknowledged");
+            }
             self.limit = LIMIT;
             self.answer_invites(line, &cancel);
             if empty && took < SUSPICIOUS && !hold.is_zero() && line.pause(self.shared.pace.pause) {

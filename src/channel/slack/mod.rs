@@ -20,6 +20,7 @@ use crate::base::error::{Error, ErrorKind, Result};
 use crate::base::stop::Stop;
 use crate::channel::counters::Counters;
 use crate::channel::pieces::pieces;
+use crate::channel::repeats::{MARK_BYTES, Repeats, marked};
 use crate::channel::supervisor::Supervisor;
 use crate::channel::{Channel, ChannelStatus, Parts, Progress};
 use crate::config;
@@ -27,8 +28,8 @@ use crate::domain::{Delivery, Handoff};
 
 use api::Api;
 
-/// What Slack shows of one message.
-const TEXT_MAX: usize = 4000;
+/// What Slack shows of one message, without the mark of a repeat.
+const TEXT_MAX: usize = 4000 - MARK_BYTES;
 /// A pause that Slack asks for between two pieces of one message is waited for up to this; a longer one is the delivery's.
 const PAUSE_MAX: Duration = Duration::from_secs(5);
 /// Direct conversations remembered.
@@ -44,7 +45,7 @@ pub(super) fn open(
     let api = Api::new(parts.client.clone(), config);
     let (clock, connection) = (parts.clock.clone(), socket::SocketMode { api: api.clone() });
     Arc::new(Slack {
-        resend: common.on_unknown == config::OnUnknown::Resend,
+        repeats: Repeats::unknown(common),
         supervisor: Supervisor::start(parts, counters.clone(), connection),
         api,
         counters,
@@ -56,7 +57,7 @@ pub(super) fn open(
 
 struct Slack {
     api: Api,
-    resend: bool,
+    repeats: Repeats,
     supervisor: Supervisor,
     counters: Arc<Counters>,
     clock: Clock,
@@ -72,8 +73,8 @@ impl Slack {
             None => self.direct(&delivery.peer)?,
         };
         for (n, piece) in pieces(&delivery.message, TEXT_MAX, mrkdwn::weigh).iter().enumerate().skip(progress.done as usize) {
-            let text = mrkdwn::from_markdown(piece);
             let is_first = n == progress.done as usize;
+            let text = marked(&mrkdwn::from_markdown(piece), progress.may_repeat && is_first).into_owned();
             match self.api.post(&conversation, &text) {
                 Err(Error { kind: ErrorKind::Throttled(Some(pause)), .. }) if !is_first && pause <= PAUSE_MAX => {
                     if self.stop.wait(pause) {
@@ -108,8 +109,8 @@ impl Channel for Slack {
         Some(Handoff::Worker)
     }
 
-    fn takes_idempotency_key(&self) -> bool {
-        self.resend
+    fn repeats(&self) -> Repeats {
+        self.repeats
     }
 
     fn deliver(&self, delivery: &Delivery, progress: &Progress<'_>) -> Result<()> {

@@ -2,7 +2,7 @@
 //!
 //! Invariant: the token, which is part of every address of the Bot API, is in no text, log or `Debug`; see [`api`]. What is sent goes in
 //! parts, each recorded when it was confirmed, and a part that was confirmed is not sent again. Telegram takes no idempotency key: what
-//! was cut off may have been sent, and `onUnknown` decides. Deliveries that fail are counted; whether the channel works is told by the
+//! left without an answer is `Unclear`, and `onUnknown` decides. Deliveries that fail are counted; whether the channel works is told by the
 //! polls alone. Fails with the call's error kinds; a blocked bot or a chat that is gone is `Permanent`.
 //!
 //! Edited messages are not taken again: the one that was accepted first is what was answered.
@@ -23,6 +23,7 @@ use serde_json::{Value, json};
 use crate::base::clock::Clock;
 use crate::base::error::{Error, ErrorKind, Result};
 use crate::channel::counters::Counters;
+use crate::channel::repeats::{Repeats, marked};
 use crate::channel::supervisor::Supervisor;
 use crate::channel::{Channel, ChannelStatus, Parts, Progress};
 use crate::config;
@@ -41,10 +42,10 @@ pub(super) fn open(
     counters: Arc<Counters>,
 ) -> Arc<dyn Channel> {
     let api = Arc::new(Api::new(parts.client.clone(), config.api_root, config.token));
-    let (clock, resends) = (parts.clock.clone(), common.on_unknown == config::OnUnknown::Resend);
+    let (clock, repeats) = (parts.clock.clone(), Repeats::unknown(common));
     let poll = poll::Poll { api: api.clone() };
     let supervisor = Supervisor::start(parts, counters.clone(), poll);
-    Arc::new(Telegram { api, clock, counters, supervisor, resends })
+    Arc::new(Telegram { api, clock, counters, supervisor, repeats })
 }
 
 struct Telegram {
@@ -52,7 +53,7 @@ struct Telegram {
     clock: Clock,
     counters: Arc<Counters>,
     supervisor: Supervisor,
-    resends: bool,
+    repeats: Repeats,
 }
 
 /// Where something is sent.
@@ -106,7 +107,8 @@ impl Telegram {
             delivery.metadata.as_ref().and_then(|m| m["messageId"].as_i64()).filter(|_| delivery.conversation_id.is_some());
         let mut done = progress.done;
         for part in parts.iter().skip(done as usize) {
-            self.part(&mut target, part, answered.filter(|_| done == 0)).map_err(|e| self.unsure(e))?;
+            let part = marked(part, progress.may_repeat && done == progress.done);
+            self.part(&mut target, &part, answered.filter(|_| done == 0))?;
             done += 1;
             (progress.record)(done);
         }
@@ -127,7 +129,7 @@ impl Telegram {
             if let Some(id) = answered.filter(|_| !has_moved) {
                 body["reply_parameters"] = json!({"message_id": id, "allow_sending_without_reply": true});
             }
-            match self.api.call("sendMessage", &target.body(body), None) {
+            match self.api.send(&target.body(body)) {
                 Ok(_) => return Ok(()),
                 Err(refused) if refused.is_markup && !is_plain => is_plain = true,
                 Err(refused) => match refused.moved_to.filter(|_| !has_moved) {
@@ -140,16 +142,6 @@ impl Telegram {
             }
         }
     }
-
-    /// What a failed call means where nothing may be sent twice.
-    fn unsure(&self, refused: Refusal) -> Error {
-        let error = refused.error;
-        if !self.resends && error.kind == ErrorKind::Timeout {
-            return Error { kind: ErrorKind::Permanent, ..error }
-                .hint("it may have been sent or not, and onUnknown is hold: look, then retry or delete it");
-        }
-        error
-    }
 }
 
 impl Channel for Telegram {
@@ -157,8 +149,8 @@ impl Channel for Telegram {
         Some(Handoff::Worker)
     }
 
-    fn takes_idempotency_key(&self) -> bool {
-        self.resends
+    fn repeats(&self) -> Repeats {
+        self.repeats
     }
 
     fn deliver(&self, delivery: &Delivery, progress: &Progress<'_>) -> Result<()> {

@@ -24,7 +24,7 @@ const PAGE_BYTES: i64 = 512;
 pub(super) const CHECKPOINT_FRAMES: i64 = 6_000;
 
 /// All migrations; the first brings an empty file to version 1.
-pub(super) const MIGRATIONS: &[&str] = &[V1, V2, V3];
+pub(super) const MIGRATIONS: &[&str] = &[V1, V2, V3, V4];
 
 const V1: &str = "
     CREATE TABLE meta (key TEXT PRIMARY KEY, value) WITHOUT ROWID;
@@ -137,6 +137,12 @@ const V3: &str = "
     ALTER TABLE work ADD COLUMN collect INTEGER NOT NULL DEFAULT 0;
     CREATE TABLE bundled (seq INTEGER PRIMARY KEY, head INTEGER NOT NULL);
     CREATE INDEX bundled_head ON bundled (head);
+";
+
+/// Sends of which it is not known whether they arrived: rare, so a row of their own.
+const V4: &str = "
+    CREATE TABLE unclear (seq INTEGER PRIMARY KEY, begun_ms INTEGER NOT NULL, -- when the first such try was begun
+        part INTEGER NOT NULL); -- which part it was of
 ";
 
 /// Opens the one connection that writes. The file exists (see `place`). Its writes do not wait for the disk until

@@ -1,7 +1,7 @@
 //! What a start puts right.
 
 use super::*;
-use crate::domain::{DeliveryState, MessageState};
+use crate::domain::{CutOff, DeliveryState, MessageState};
 use crate::store::Recovery;
 
 #[test]
@@ -116,7 +116,10 @@ fn what_was_being_sent_is_sent_again_or_kept_as_unknown() {
     let keyed = |text: &str| NewOutbound { channel: "keyed".into(), ..letter("a", text) };
     enqueue(&home, vec![keyed("k1"), keyed("k2"), letter("a", "d1"), letter("a", "d2")]).unwrap();
     let claim_all = |home: &Home| -> Vec<Delivery> {
-        std::iter::from_fn(|| home.claim_delivery(&|channel| channel == "door").unwrap()).collect()
+        std::iter::from_fn(|| {
+            home.claim_delivery(&|channel| if channel == "door" { CutOff::Held } else { CutOff::Resent }).unwrap()
+        })
+        .collect()
     };
     let before = home.stats();
     assert_eq!(claim_all(&home).iter().map(|d| d.message.as_str()).collect::<Vec<_>>(), ["k1", "d1"]);
