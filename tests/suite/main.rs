@@ -19,6 +19,7 @@ mod conversation;
 mod crash;
 mod door;
 mod flow;
+mod honesty;
 mod house;
 mod lifecycle;
 mod model_server;

@@ -75,9 +75,6 @@ impl Connection for Poll {
             line.connected();
             let (empty, took) = (is_empty(&sync), line.parts.clock.mono().saturating_sub(begun));
             since = self.batch(line, &cancel, since, sync)?;
-            if !empty {
-                crash::point("channel.acknowledged");
-            }
             self.limit = LIMIT;
             self.answer_invites(line, &cancel);
             if empty && took < SUSPICIOUS && !hold.is_zero() && line.pause(self.shared.pace.pause) {
@@ -160,8 +157,12 @@ impl Poll {
             }
             None => {}
         }
+        let has_taken = !found.is_empty();
         for incoming in found {
             self.take(line, cancel, incoming)?;
+        }
+        if has_taken {
+            crash::point("channel.acknowledged"); // the next poll names the token behind it
         }
         Ok(sync.next_batch)
     }

@@ -136,7 +136,7 @@ fn what_a_homeserver_refuses_has_its_kind() {
         ("413 Payload Too Large", "M_TOO_LARGE", ErrorKind::Permanent),
         ("404 Not Found", "M_NOT_FOUND", ErrorKind::Permanent),
         ("500 Internal Server Error", "M_UNKNOWN", ErrorKind::Unclear),
-        ("502 Bad Gateway", "", ErrorKind::Transient),
+        ("502 Bad Gateway", "", ErrorKind::Unclear),
     ] {
         let code = code.to_string();
         let peer = homeserver(move |_, path, _| if path.contains("/send/") { refuses(status, &code) } else { None });
