@@ -1,6 +1,7 @@
 //! Death at every point between a poll and the record of a send, over each adapter: lost 0; doubled 0 outside of the window between the
 //! send and its record on a service that knows no repeats; and there the repeat is marked, or held as unknown where that is asked for.
 
+use std::process::ExitStatus;
 use std::time::Instant;
 
 use serde_json::{Value, json};
@@ -8,7 +9,7 @@ use serde_json::{Value, json};
 use super::counterpart::{Arrived, CHANNEL, Counterpart, Hook, Matrix, Mqtt};
 use crate::support::discord::Discord;
 use crate::support::gateway::{Gateway, code_of};
-use crate::support::model::echo_config;
+use crate::support::model::{Act, Model};
 use crate::support::slack::Slack;
 use crate::support::telegram::Telegram;
 use crate::support::{eventually, figure, merged, pause};
@@ -16,29 +17,49 @@ use crate::support::{eventually, figure, merged, pause};
 /// What is to be found after a death at a point, on a service that knows no repeats.
 struct Point {
     name: &'static str,
-    is_long: bool,
+    of: Of,
     /// With `onUnknown: resend`: parts that come twice; whether the one after the death is marked.
     resend: (usize, bool),
-    /// With `onUnknown: hold`: parts that arrived before a person looked, `None` where nothing is in doubt.
-    hold: Option<usize>,
+    /// With `onUnknown: hold`: parts that arrived before a person looked, and once they sent it again; `None` where nothing is in
+    /// doubt.
+    hold: Option<(usize, usize)>,
+}
+
+/// Which services pass the point with what.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Of {
+    /// All that are polled: a short text.
+    Polled,
+    /// All: a short text.
+    All,
+    /// Those that confirm no parts: a short text.
+    Whole,
+    /// Those that confirm parts: a short text, one of several parts.
+    Part,
+    Parts,
 }
 
 /// Parts of the long text on any service here.
 const PARTS: usize = 3;
 
+#[rustfmt::skip]
 const POINTS: &[Point] = &[
-    Point { name: "channel.polled:1", is_long: false, resend: (0, false), hold: None },
-    Point { name: "channel.taken:1", is_long: false, resend: (0, false), hold: None },
-    Point { name: "channel.acknowledged:1", is_long: false, resend: (0, false), hold: None },
-    Point { name: "delivery.sending:1", is_long: false, resend: (0, true), hold: Some(0) },
-    Point { name: "delivery.sent:1", is_long: false, resend: (1, true), hold: Some(1) },
-    Point { name: "delivery.marked:1", is_long: false, resend: (0, false), hold: None },
-    Point { name: "delivery.part:2", is_long: true, resend: (1, true), hold: Some(2) },
-    Point { name: "delivery.part_marked:2", is_long: true, resend: (0, true), hold: Some(2) },
+    Point { name: "channel.polled:1", of: Of::Polled, resend: (0, false), hold: None },
+    Point { name: "channel.taken:1", of: Of::Polled, resend: (0, false), hold: None },
+    Point { name: "channel.acknowledged:1", of: Of::Polled, resend: (0, false), hold: None },
+    Point { name: "delivery.sending:1", of: Of::All, resend: (0, true), hold: Some((0, 1)) },
+    Point { name: "delivery.sent:1", of: Of::Whole, resend: (1, true), hold: Some((1, 2)) },
+    Point { name: "delivery.part:1", of: Of::Part, resend: (1, true), hold: Some((1, 2)) },
+    Point { name: "delivery.sent:1", of: Of::Part, resend: (0, false), hold: Some((1, 1)) },
+    Point { name: "delivery.marked:1", of: Of::All, resend: (0, false), hold: None },
+    Point { name: "delivery.part:2", of: Of::Parts, resend: (1, true), hold: Some((2, PARTS + 1)) },
+    Point { name: "delivery.part_marked:2", of: Of::Parts, resend: (0, true), hold: Some((2, PARTS)) },
 ];
 
 struct World<'a> {
     service: &'a dyn Counterpart,
+    /// Answers slowly where the death is to come before the answer.
+    model: Model,
     gateway: Gateway,
     number: usize,
 }
@@ -47,7 +68,7 @@ impl World<'_> {
     fn config(&self, on_unknown: &str) -> Value {
         let channel = merged(self.service.channel(), json!({"onUnknown": on_unknown}));
         let own = json!({"channels": {CHANNEL: channel}, "gateway": {"retry": {"maxRetries": 5, "delay": 20}}});
-        crate::support::gateway::with_defaults(merged(echo_config(), own), self.gateway.port)
+        crate::support::gateway::with_defaults(merged(self.model.config(), own), self.gateway.port)
     }
 
     /// What arrived since `from` of the conversation `key`.
@@ -80,7 +101,7 @@ impl World<'_> {
 }
 
 fn text(key: &str, point: &Point, parts: usize) -> String {
-    if !point.is_long {
+    if point.of != Of::Parts {
         return key.to_string();
     }
     // Lines of one length that all bear the key, so that each part does.
@@ -88,33 +109,42 @@ fn text(key: &str, point: &Point, parts: usize) -> String {
     line.repeat(parts)
 }
 
+/// Waits for the death; gives its status, and how much was said. A poll that is held tells of the acknowledgement in it only when
+/// something more comes.
+fn until_death(world: &mut World<'_>, from: usize, key: &str, point: &str) -> (ExitStatus, usize) {
+    let mut said = 1;
+    let status = eventually(&format!("a death at {point}"), 20, || {
+        if said == 1 && point.starts_with("channel.acknowledged") && !world.since(from, key).is_empty() {
+            pause(200); // the record of that answer is no part of this
+            world.service.say(&world.gateway, &format!("{key} more"));
+            said = 2;
+        }
+        world.gateway.exited()
+    });
+    (status, said)
+}
+
 fn check(world: &mut World<'_>, lines: usize, point: &Point, on_unknown: &str) {
     let what = format!("{} with {on_unknown}", point.name);
     world.number += 1;
-    let key = format!("case {}:", world.number);
+    let slow = if point.of == Of::Polled { "slow " } else { "" };
+    let key = format!("case {} {slow}:", world.number);
     world.gateway.write_config(&world.config(on_unknown).to_string());
     world.gateway.set_env("GATELET_CRASH_AT", point.name);
     world.gateway.restart();
     world.connected();
     let from = world.service.arrived().len();
     world.service.say(&world.gateway, &text(&key, point, lines));
-    // A poll that is held tells of the acknowledgement in it only when something comes.
-    let mut said = 1;
-    if point.name.starts_with("channel.acknowledged") {
-        pause(50);
-        world.service.say(&world.gateway, &format!("{key} more"));
-        said = 2;
-    }
-    let status = world.gateway.wait_exit(20);
+    let (status, said) = until_death(world, from, &key, point.name);
     assert_ne!(code_of(status), 0, "{what}: it should have died there");
     world.gateway.set_env("GATELET_CRASH_AT", "");
     world.gateway.restart();
     world.settle();
-    let parts = if point.is_long { PARTS } else { said };
+    let parts = if point.of == Of::Parts { PARTS } else { said };
     let got = world.since(from, &key);
     let unknown = world.outbox("unknown");
     let doubt = point.hold.filter(|_| on_unknown == "hold" && !world.service.knows_repeats());
-    if let Some(before) = doubt {
+    if let Some((before, again)) = doubt {
         assert_eq!((got.len(), unknown.len()), (before, 1), "{what}: {got:?} {unknown:?}");
         assert!(unknown[0]["message"].as_str().unwrap_or_default().contains(&key), "{what}: {unknown:?}");
         assert!(unknown[0]["unclearMs"].is_i64() && unknown[0]["lastError"].is_string(), "{what}: {unknown:?}");
@@ -122,12 +152,16 @@ fn check(world: &mut World<'_>, lines: usize, point: &Point, on_unknown: &str) {
         world.gateway.post(&format!("/api/outbox/{id}/retry"), json!({})).expect(200);
         world.settle();
         let (got, left) = (world.since(from, &key), world.outbox("unknown").len());
-        let again = if point.name.starts_with("delivery.part_marked") || before == 0 { parts } else { parts + 1 };
         assert_eq!((got.len(), left), (again, 0), "{what}, once somebody looked: {got:?}");
         return;
     }
     let (twice, is_marked) = if world.service.knows_repeats() { (0, false) } else { point.resend };
-    assert_eq!((got.len(), unknown.len()), (parts + twice, 0), "{what}: lost or doubled: {got:?}");
+    assert_eq!(
+        (got.len(), unknown.len()),
+        (parts + twice, 0),
+        "{what}: lost or doubled: {got:?} from {from} of {:?}",
+        world.service.arrived()
+    );
     let marks = got.iter().filter(|a| a.is_marked).count();
     assert_eq!(marks, usize::from(is_marked), "{what}: {got:?}");
     assert_eq!(world.outbox("dead").len(), 0, "{what}");
@@ -136,14 +170,23 @@ fn check(world: &mut World<'_>, lines: usize, point: &Point, on_unknown: &str) {
 /// All points over one service, under both policies where they differ. `lines` are those of the long text that make [`PARTS`] parts.
 fn all_points(name: &str, service: &dyn Counterpart, lines: usize) {
     let gateway = Gateway::prepare(json!({}));
-    let mut world = World { service, gateway, number: 0 };
+    let model = Model::scripted(|q| {
+        let said = Act::Say(format!("echo: {}", q.text));
+        if q.text.contains("slow") { Act::After(300, Box::new(said)) } else { said }
+    });
+    let mut world = World { service, model, gateway, number: 0 };
     world.gateway.write_config(&world.config("resend").to_string());
     world.gateway.restart();
     world.connected();
     world.settle();
     let (mut cases, began) = (0, Instant::now());
     for point in POINTS {
-        let applies = (service.has_parts() || !point.is_long) && (service.is_polled() || !point.name.starts_with("channel."));
+        let applies = match point.of {
+            Of::All => true,
+            Of::Polled => service.is_polled(),
+            Of::Whole => !service.has_parts(),
+            Of::Part | Of::Parts => service.has_parts(),
+        };
         for on_unknown in ["resend", "hold"] {
             if applies && (on_unknown == "resend" || point.hold.is_some()) {
                 world.gateway.kill9();
