@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 
 use super::*;
 use crate::base::error::{Error, ErrorKind};
+use crate::channel::supervisor::Patience;
 use crate::config::{ChannelCommon, OnUnknown};
 use crate::domain::{DeliveryState, NewOutbound};
 use crate::flow::delivery;
@@ -13,6 +14,8 @@ struct Post {
     chat: Chat,
     repeats: Repeats,
     ends: Mutex<VecDeque<End>>,
+    /// Why nothing can be sent by it, while it is down.
+    down: Mutex<Option<&'static str>>,
     /// Per try: the text, the parts done before, whether it may be a repeat.
     tries: Mutex<Vec<(String, u32, bool)>>,
 }
@@ -34,7 +37,9 @@ impl Channel for Post {
         Err(Error::new(kind, "no answer"))
     }
     fn status(&self) -> ChannelStatus {
-        self.chat.status()
+        let down = *self.down.lock().unwrap();
+        let state = if down.is_some() { ChannelState::Degraded } else { ChannelState::Connected };
+        ChannelStatus { state, last_error: down.map(str::to_string), ..self.chat.status() }
     }
     fn note_received(&self) {}
     fn reconnect(&self) {}
@@ -52,10 +57,12 @@ const MINUTE: Duration = Duration::from_secs(60);
 
 /// A flow whose channel is this, with the texts in its outbox, to one user.
 fn posting(repeats: Repeats, ends: &[End], texts: &[&str]) -> (Home, Arc<Post>) {
-    let home = Home::new(json!({}), json!({"gateway": {"retry": {"maxRetries": 2, "delay": 1000}}}));
+    let home = Home::new(json!({}), json!({"gateway": {"retry": {"maxRetries": 2, "delay": 1000}, "notify": ["op"]}}));
     let chat = Chat { name: "tg", kind: "telegram", typed: Mutex::default() };
-    let post = Arc::new(Post { chat, repeats, ends: Mutex::new(ends.iter().copied().collect()), tries: Mutex::default() });
-    home.flow.channels.set(Registry::default().with("tg", post.clone()));
+    let mx = Arc::new(Chat { name: "mx", kind: "matrix", typed: Mutex::default() });
+    let ends = Mutex::new(ends.iter().copied().collect());
+    let post = Arc::new(Post { chat, repeats, ends, down: Mutex::default(), tries: Mutex::default() });
+    home.flow.channels.set(Registry::default().with("tg", post.clone()).with("mx", mx));
     let outbound = |(n, text): (usize, &&str)| NewOutbound {
         id: format!("dlv_{n}"),
         channel: "tg".into(),
@@ -138,4 +145,43 @@ fn a_person_who_looked_may_send_it_again() {
     home.flow.store.retry_delivery("dlv_0").unwrap();
     run(&home);
     assert_eq!((states(&home), post.tries.lock().unwrap()[1].clone()), (vec![DeliveryState::Sent], ("one".into(), 2, false)));
+}
+
+/// Ten minutes without a network, as the supervisor lives them: it tries again and again, the timer looks at what is down, workers find
+/// the outbox held back; then it is back.
+#[test]
+fn ten_minutes_without_a_network() {
+    let texts: Vec<String> = (0..20).map(|n| format!("n{n}")).collect();
+    let texts: Vec<&str> = texts.iter().map(String::as_str).collect();
+    let (home, post) = posting(Repeats::unknown(&held()), &[], &texts);
+    home.flow.take("mx", direct("op", "m1")).unwrap(); // who is to be told, and where
+    let (why, begun) = ("no route to host", home.clock.mono());
+    *post.down.lock().unwrap() = Some(why);
+    let (mut patience, mut connections) = (Patience::default(), 0);
+    let mut next = begun;
+    while home.clock.mono() - begun < 10 * MINUTE {
+        if home.clock.mono() >= next {
+            connections += 1;
+            home.flow.changed("tg", ChannelState::Connecting, "");
+            home.flow.changed("tg", ChannelState::Degraded, why);
+            next = home.clock.mono() + patience.failed(Duration::ZERO, ErrorKind::Transient);
+        }
+        while delivery::step(&home.flow, &home.stop) {}
+        home.flow.tell_of_channels(home.clock.mono());
+        home.errands();
+        home.clock.advance(Duration::from_secs(1));
+    }
+    assert!((8..=12).contains(&connections), "{connections} connections in ten minutes");
+    assert!(post.tries.lock().unwrap().is_empty(), "nothing was tried");
+    *post.down.lock().unwrap() = None;
+    home.flow.changed("tg", ChannelState::Connecting, "");
+    home.flow.changed("tg", ChannelState::Connected, "");
+    home.errands();
+    run(&home);
+    let told: Vec<String> = home.outbox().into_iter().filter(|o| o.0 == "mx").map(|o| o.2).collect();
+    assert!(matches!(told.as_slice(), [down, back] if down.contains("down for 60 s") && back.contains("is back")), "{told:?}");
+    let sent: Vec<String> = post.tries.lock().unwrap().iter().map(|t| t.0.clone()).collect();
+    assert_eq!(sent, texts, "drained in order, each once");
+    let attempts = home.flow.store.delivery("dlv_19").unwrap().attempts;
+    assert_eq!((states(&home), attempts), (vec![DeliveryState::Sent; 20], 1), "no try was spent on the wait");
 }
