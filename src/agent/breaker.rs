@@ -94,7 +94,7 @@ impl Breaker {
             }
             Some(ErrorKind::Throttled(asked)) => asked.filter(|a| !a.is_zero()).map(|a| a.min(ASKED_MAX)),
             Some(ErrorKind::Transient | ErrorKind::Timeout | ErrorKind::Denied) => None,
-            Some(ErrorKind::Permanent | ErrorKind::Invalid | ErrorKind::Stopped | ErrorKind::Bug) => {
+            Some(ErrorKind::Permanent | ErrorKind::Invalid | ErrorKind::Stopped | ErrorKind::Unclear | ErrorKind::Bug) => {
                 if let Some(open) = &mut inner.open {
                     open.probe = None;
                 }

@@ -254,6 +254,7 @@ fn own_schemas() -> Value {
         "Delivery": object(&["id", "state", "channel", "userId"], json!({
             "id": text, "state": {"enum": ["pending", "sending", "sent", "dead", "unknown"]}, "channel": text, "userId": text,
             "attempts": {"type": "integer"}, "lastError": text,
+            "unclearMs": {"type": "integer", "description": "since when a try may have arrived without our knowing"},
         })),
         "Outbox": list("outbox", json!({"$ref": "#/components/schemas/Delivery"})),
         "Sessions": list("sessions", any.clone()),

@@ -20,6 +20,9 @@ pub enum ErrorKind {
     Invalid,
     /// It took too long. May be tried again.
     Timeout,
+    /// The peer was asked to do something that a repeat would do twice, and did not say whether it did. Not tried again but by
+    /// whoever knows that a repeat is harmless, or wishes for it.
+    Unclear,
     /// The gateway is stopping: nothing is wrong.
     Stopped,
     /// An assumption of ours does not hold.

@@ -6,6 +6,7 @@
 use crate::base::clock::Clock;
 use crate::base::error::{Error, ErrorKind, Result};
 use crate::channel::counters::Counters;
+use crate::channel::repeats::Repeats;
 use crate::channel::{Channel, ChannelState, ChannelStatus, Progress};
 use crate::domain::{Delivery, Handoff, WEBSOCKET_CHANNEL};
 
@@ -32,8 +33,8 @@ impl Channel for Chat {
         Some(Handoff::Receipt)
     }
 
-    fn takes_idempotency_key(&self) -> bool {
-        true
+    fn repeats(&self) -> Repeats {
+        Repeats::KNOWN
     }
 
     fn deliver(&self, _: &Delivery, _: &Progress<'_>) -> Result<()> {

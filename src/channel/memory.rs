@@ -84,7 +84,7 @@ pub fn parts(name: &str, inlet: &Arc<MemoryInlet>, clock: &Clock) -> Parts {
 
 /// A delivery of which nothing was confirmed.
 pub fn fresh() -> Progress<'static> {
-    Progress { done: 0, record: &|_| {} }
+    Progress { done: 0, record: &|_| {}, may_repeat: false }
 }
 
 /// A text that is being sent to `peer`, for the first time.
@@ -102,6 +102,8 @@ pub fn delivery(peer: &str, text: &str) -> Delivery {
         metadata: None,
         attempts: 1,
         parts_sent: 0,
+        unclear_ms: None,
+        unclear_part: 0,
         last_error: None,
         created_ms: 0,
         sent_ms: None,

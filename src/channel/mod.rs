@@ -7,6 +7,8 @@
 pub mod chat;
 mod counters;
 mod discord;
+#[cfg(test)]
+mod doubt_tests;
 mod files;
 mod matrix;
 #[cfg(test)]
@@ -15,6 +17,7 @@ mod mqtt;
 mod off;
 mod pieces;
 pub mod registry;
+pub mod repeats;
 mod sending;
 mod slack;
 pub mod standard_webhooks;
@@ -34,6 +37,7 @@ use crate::base::cancel::Cancel;
 use crate::base::clock::Clock;
 use crate::base::error::{Error, ErrorKind, Result};
 use crate::base::threads::Threads;
+use crate::channel::repeats::Repeats;
 use crate::domain::{Accepted, Attachment, Delivery, Handoff};
 use crate::net::client::Client;
 
@@ -120,6 +124,15 @@ pub struct Progress<'a> {
     pub done: u32,
     /// Records that this many are confirmed now.
     pub record: &'a dyn Fn(u32),
+    /// Whether the next part may have arrived before, unknown to the service: it is to be marked so.
+    pub may_repeat: bool,
+}
+
+impl Progress<'_> {
+    /// Whether the `n`th part, from 0, may have arrived before and is to be marked so.
+    pub fn is_in_doubt(&self, n: usize) -> bool {
+        self.may_repeat && n == self.done as usize
+    }
 }
 
 /// How a file is wanted.
@@ -137,15 +150,15 @@ pub trait Channel: Send + Sync {
     /// How it takes what is sent; `None` where nothing can be sent by it (a webhook without `replyUrl`).
     fn handoff(&self) -> Option<Handoff>;
 
-    /// Whether sending a delivery again is harmless, or wished for all the same: the service takes our id as an idempotency key, or
-    /// `onUnknown` is `resend`.
-    fn takes_idempotency_key(&self) -> bool;
+    /// How it stands to sending a delivery again of which it is not known whether it arrived.
+    fn repeats(&self) -> Repeats;
 
     /// Hands one delivery over; blocks within the adapter's deadlines. Called by delivery workers, for `Handoff::Worker`. Parts
     /// that were confirmed before are not sent again.
     ///
     /// # Errors
-    /// A passing kind is retried; any other one makes a dead letter.
+    /// A passing kind is retried: nothing arrived of the part that failed. With `Unclear` it may have, and [`Channel::repeats`]
+    /// decides. Any other one makes a dead letter.
     fn deliver(&self, delivery: &Delivery, progress: &Progress<'_>) -> Result<()>;
 
     /// Shows the user that an answer is being made, where the service can; must not block for long, and may fail silently.

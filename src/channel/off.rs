@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use crate::base::error::{Error, ErrorKind, Result};
 use crate::channel::counters::Counters;
+use crate::channel::repeats::Repeats;
 use crate::channel::{Channel, ChannelStatus, Progress};
 use crate::domain::{Delivery, Handoff};
 
@@ -28,8 +29,8 @@ impl Channel for Off {
         Some(Handoff::Worker)
     }
 
-    fn takes_idempotency_key(&self) -> bool {
-        true
+    fn repeats(&self) -> Repeats {
+        Repeats::KNOWN
     }
 
     fn deliver(&self, _: &Delivery, _: &Progress<'_>) -> Result<()> {

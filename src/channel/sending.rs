@@ -85,7 +85,7 @@ mod tests {
             stop.set();
         }
         let record = |n| recorded.borrow_mut().push(n);
-        let result = in_order(&["a", "b", "c", "d"], &Progress { done, record: &record }, &stop, |n, part| {
+        let result = in_order(&["a", "b", "c", "d"], &Progress { done, record: &record, may_repeat: false }, &stop, |n, part| {
             assert_eq!(["a", "b", "c", "d"][n], *part);
             called.borrow_mut().push(n);
             match refused.contains(&(called.borrow().len() - 1)) {

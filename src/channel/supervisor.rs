@@ -131,8 +131,46 @@ impl Supervisor {
     }
 }
 
+/// How long to wait between two connections: what bounds the storm on a service that comes back.
+#[derive(Debug, Default)]
+pub(crate) struct Patience {
+    /// Failures in a row.
+    failures: u32,
+}
+
+impl Patience {
+    /// A connection ended after it had `held` so long.
+    fn ended(&mut self, held: Duration) {
+        if held >= HELD {
+            self.failures = 0;
+        }
+    }
+
+    /// It ended by that failure: the pause before the next one.
+    fn pause(&mut self, kind: ErrorKind) -> Duration {
+        self.failures = self.failures.saturating_add(1);
+        match kind {
+            kind if is_hopeless(kind) => PAUSE_MAX,
+            ErrorKind::Throttled(Some(asked)) => asked,
+            _ => jittered(PAUSE_MIN.saturating_mul(1 << (self.failures - 1).min(10)).min(PAUSE_MAX)),
+        }
+    }
+
+    /// The pause after a connection that failed after it had `held` so long.
+    #[cfg(test)]
+    pub(crate) fn failed(&mut self, held: Duration, kind: ErrorKind) -> Duration {
+        self.ended(held);
+        self.pause(kind)
+    }
+}
+
+/// Whether trying again changes nothing.
+fn is_hopeless(kind: ErrorKind) -> bool {
+    matches!(kind, ErrorKind::Denied | ErrorKind::Permanent | ErrorKind::Invalid)
+}
+
 fn work(line: &Line, connection: &mut dyn Connection, nudged: &Receiver<()>) {
-    let mut failures = 0u32;
+    let mut patience = Patience::default();
     while !line.is_stopped() {
         while nudged.try_recv().is_ok() {}
         line.cancel.set(Cancel::new());
@@ -151,20 +189,16 @@ fn work(line: &Line, connection: &mut dyn Connection, nudged: &Receiver<()>) {
         if line.is_stopped() {
             return line.state(ChannelState::Stopped, None);
         }
-        if line.parts.clock.mono().saturating_sub(begun) >= HELD {
-            failures = 0;
-        }
+        patience.ended(line.parts.clock.mono().saturating_sub(begun));
         let error = match outcome {
             Ok(()) => continue,
             Err(e) if e.kind == ErrorKind::Stopped => continue,
             Err(e) => e,
         };
-        failures = failures.saturating_add(1);
-        let hopeless = matches!(error.kind, ErrorKind::Denied | ErrorKind::Permanent | ErrorKind::Invalid);
+        let (pause, failures) = (patience.pause(error.kind), patience.failures);
         log::warn!(channel = line.parts.name.as_str(), failures; "channel {} lost its connection: {error}", line.parts.name);
-        line.state(if hopeless { ChannelState::Misconfigured } else { ChannelState::Degraded }, Some(&error));
-        let asked = if let ErrorKind::Throttled(asked) = error.kind { asked } else { None };
-        let pause = if hopeless { PAUSE_MAX } else { asked.unwrap_or_else(|| pause_after(failures)) };
+        let state = if is_hopeless(error.kind) { ChannelState::Misconfigured } else { ChannelState::Degraded };
+        line.state(state, Some(&error));
         crossbeam_channel::select! {
             recv(nudged) -> _ => {}
             recv(line.stop.receiver()) -> _ => {}
@@ -174,6 +208,37 @@ fn work(line: &Line, connection: &mut dyn Connection, nudged: &Receiver<()>) {
     line.state(ChannelState::Stopped, None);
 }
 
-fn pause_after(failures: u32) -> Duration {
-    jittered(PAUSE_MIN.saturating_mul(1 << failures.saturating_sub(1).min(10)).min(PAUSE_MAX))
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ten_minutes_without_a_network_are_no_storm() {
+        let s = Duration::from_secs;
+        // How long each try takes: refused at once, no answer, and what a service asks for.
+        for (what, takes, kind, tries) in [
+            ("refused", s(0), ErrorKind::Transient, 9..=11),
+            ("no answer", s(10), ErrorKind::Timeout, 8..=10),
+            ("a service that asks for half a minute", s(0), ErrorKind::Throttled(Some(s(30))), 20..=21),
+            ("a wrong token", s(0), ErrorKind::Denied, 2..=3),
+        ] {
+            for _ in 0..50 {
+                let (mut patience, mut now, mut tried, mut longest) = (Patience::default(), s(0), 0, s(0));
+                while now < s(600) {
+                    tried += 1;
+                    let pause = patience.failed(takes, kind);
+                    longest = longest.max(pause);
+                    now += takes + pause;
+                }
+                assert!(tries.contains(&tried), "{what}: {tried} tries");
+                assert!(longest <= PAUSE_MAX + PAUSE_MAX / 4 + s(1), "{what}: back within that, not {longest:?}");
+            }
+        }
+        let mut patience = Patience::default();
+        for _ in 0..8 {
+            patience.failed(s(1), ErrorKind::Transient);
+        }
+        assert!(patience.failed(s(59), ErrorKind::Transient) > s(200), "a short life is no good one");
+        assert!(patience.failed(s(60), ErrorKind::Transient) < s(2), "a connection that held begins anew");
+    }
 }

@@ -14,6 +14,7 @@ use serde_json::json;
 use crate::base::clock::Clock;
 use crate::base::error::{Error, ErrorKind, Result};
 use crate::channel::counters::Counters;
+use crate::channel::repeats::Repeats;
 use crate::channel::standard_webhooks::{Key, Signed, verify_hub};
 use crate::channel::{Channel, ChannelState, ChannelStatus, Progress};
 use crate::config;
@@ -172,8 +173,8 @@ impl Channel for Webhook {
         self.config.reply_url.as_ref().map(|_| Handoff::Worker)
     }
 
-    fn takes_idempotency_key(&self) -> bool {
-        true
+    fn repeats(&self) -> Repeats {
+        Repeats::KNOWN
     }
 
     fn deliver(&self, delivery: &Delivery, _: &Progress<'_>) -> Result<()> {

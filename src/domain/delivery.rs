@@ -52,7 +52,7 @@ pub enum DeliveryState {
     Sent,
     /// Given up: a dead letter.
     Dead,
-    /// Cut off between the send and our record of it, on a channel where sending again could double it.
+    /// It left, and whether it arrived is not known, on a channel where sending again could double it: a person looks.
     Unknown,
 }
 
@@ -108,6 +108,12 @@ pub struct Delivery {
     /// Parts that the service confirmed, of a message that goes in several.
     #[serde(skip_serializing_if = "is_zero")]
     pub parts_sent: u32,
+    /// When the first try was made of which it is not known whether it arrived: what is sent after it may be a repeat.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub unclear_ms: Option<i64>,
+    /// The part, counted from 0, of which that is so.
+    #[serde(skip)]
+    pub unclear_part: u32,
     /// Why the last try failed.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub last_error: Option<String>,
@@ -119,6 +125,13 @@ pub struct Delivery {
     /// When the next try is due, where one is.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub next_attempt_ms: Option<i64>,
+}
+
+impl Delivery {
+    /// Since when the part that goes next may have arrived, in ms since 1970, if it may.
+    pub fn in_doubt_since(&self) -> Option<i64> {
+        self.unclear_ms.filter(|_| self.unclear_part == self.parts_sent)
+    }
 }
 
 fn is_zero(n: &u32) -> bool {
@@ -135,6 +148,13 @@ pub enum Outcome {
         /// The pause.
         after: Duration,
         /// Why it failed.
+        reason: String,
+        /// Whether it may have arrived all the same.
+        is_unclear: bool,
+    },
+    /// It left, it is not known whether it arrived, and it is not to be sent again but by a person's decision.
+    Unknown {
+        /// Why it isn't known.
         reason: String,
     },
     /// Failed for good: a dead letter.
@@ -160,4 +180,15 @@ pub struct Attempt {
     pub delivery_id: String,
     /// How it ended.
     pub outcome: Outcome,
+}
+
+/// What becomes of a delivery that the death of the process cuts off between its send and its record.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CutOff {
+    /// It is put back to be sent again, which is harmless or wished for. That it was begun survives the process, not the power.
+    Resent,
+    /// It is put back, and may be sent again as long as the service would know a repeat. That it was begun survives the power.
+    Looked,
+    /// It is kept as unknown. That it was begun survives the power.
+    Held,
 }

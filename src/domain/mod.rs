@@ -15,7 +15,7 @@ mod session;
 mod tool;
 
 pub use attachment::{ATTACHMENTS_MAX, Attached, Attachment, AttachmentState};
-pub use delivery::{Attempt, Delivery, DeliveryState, Handoff, NewOutbound, Outcome};
+pub use delivery::{Attempt, CutOff, Delivery, DeliveryState, Handoff, NewOutbound, Outcome};
 pub use job::{Job, JobRun, When, Work};
 pub use memory::{NOTE_BYTES_MAX, NOTES_MAX, Note, Spent, Summary, Usage};
 pub use message::{Accepted, InboundMessage, MessageState, NewInbound, TimelineEntry, own_id};

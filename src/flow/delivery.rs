@@ -1,8 +1,9 @@
 //! Delivery workers: each takes one outbound message at a time and hands it to its channel.
 //!
 //! Invariant: the store's order per recipient is kept; one dead recipient holds nobody else. A permanent error makes a dead
-//! letter at once, a passing one is tried again within `gateway.retry`. What is cut off between the send and its record follows
-//! its channel (`Channel::takes_idempotency_key`): never silently.
+//! letter at once, a passing one is tried again within `gateway.retry`. What may have arrived, for it was cut off between the send and its
+//! record or was never answered, follows its channel (`Channel::repeats`): sent again where that is harmless, or wished for and then
+//! marked, else kept as unknown; never silently.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -11,11 +12,13 @@ use std::time::Duration;
 
 use serde_json::json;
 
+use crate::base::crash;
 use crate::base::error::{Error, ErrorKind};
 use crate::base::pulse::Pulse;
 use crate::base::stop::Stop;
+use crate::channel::repeats::Again;
 use crate::channel::{Channel, Progress};
-use crate::domain::{Attempt, Delivery, Outcome};
+use crate::domain::{Attempt, CutOff, Delivery, Outcome};
 use crate::flow::{Flow, POLL, STORE_PAUSE, idle};
 use crate::store::StoreError;
 use crate::telemetry::metrics::DeliveryEnd;
@@ -47,8 +50,8 @@ pub fn work(flow: &Flow, pulse: &Pulse, stop: &Stop) {
 /// Delivers one message, if one is due; whether there was one.
 pub fn step(flow: &Flow, stop: &Stop) -> bool {
     let channels = flow.channels.get();
-    let could_double = |name: &str| channels.get(name).is_some_and(|c| !c.takes_idempotency_key());
-    let delivery = match flow.store.claim_delivery(&could_double) {
+    let cut_off = |name: &str| channels.get(name).map_or(CutOff::Resent, |c| c.repeats().cut_off());
+    let delivery = match flow.store.claim_delivery(&cut_off) {
         Ok(Some(delivery)) => delivery,
         Ok(None) | Err(StoreError::Stopped) => return false,
         Err(e) => {
@@ -57,6 +60,7 @@ pub fn step(flow: &Flow, stop: &Stop) -> bool {
             return false;
         }
     };
+    crash::point("delivery.sending");
     let started = flow.clock.mono();
     let outcome = match channels.get(&delivery.channel) {
         Some(channel) => match channel.status().holds_back() {
@@ -71,6 +75,7 @@ pub fn step(flow: &Flow, stop: &Stop) -> bool {
         Outcome::Sent => Some(DeliveryEnd::Sent),
         Outcome::Retry { .. } => Some(DeliveryEnd::Retried),
         Outcome::Dead { .. } => Some(DeliveryEnd::Dead),
+        Outcome::Unknown { .. } => Some(DeliveryEnd::Unknown),
         Outcome::Untried | Outcome::Held { .. } => None,
     };
     if let Some(end) = end {
@@ -78,32 +83,49 @@ pub fn step(flow: &Flow, stop: &Stop) -> bool {
     }
     tell(flow, &delivery, &outcome);
     record(flow, Attempt { delivery_id: delivery.id, outcome }, stop);
+    crash::point("delivery.marked");
     flow.nudge_deliveries(); // the recipient's next message, if there is one, may go to another worker
     true
 }
 
 fn attempt(flow: &Flow, channel: &Arc<dyn Channel>, delivery: &Delivery) -> Outcome {
+    let (repeats, begun_ms) = (channel.repeats(), flow.clock.unix_ms());
+    let again = delivery.in_doubt_since().map(|first_ms| repeats.again(first_ms, begun_ms));
+    if again == Some(Again::Held) {
+        return Outcome::Unknown { reason: "a former try may have arrived, and the service would not know a repeat".to_string() };
+    }
     let record = |parts: u32| {
+        crash::point("delivery.part");
         if let Err(e) = flow.store.record_part(&delivery.id, parts) {
             log::warn!(delivery_id = delivery.id.as_str(); "a part that was confirmed could not be recorded: {e}");
         }
+        crash::point("delivery.part_marked");
     };
-    let progress = Progress { done: delivery.parts_sent, record: &record };
+    let progress = Progress { done: delivery.parts_sent, record: &record, may_repeat: again == Some(Again::Marked) };
     let sent = catch_unwind(AssertUnwindSafe(|| channel.deliver(delivery, &progress))).unwrap_or_else(|_| {
         flow.threads.count_panic();
         Err(Error::new(ErrorKind::Bug, "an error of the gateway's own ended the delivery"))
     });
-    let error = match sent {
-        Ok(()) => return Outcome::Sent,
-        Err(e) => e,
-    };
-    if error.kind == ErrorKind::Stopped {
-        return Outcome::Untried;
+    match sent {
+        Ok(()) => {
+            crash::point("delivery.sent");
+            Outcome::Sent
+        }
+        Err(error) => failed(flow, delivery, &error, repeats.again(delivery.in_doubt_since().unwrap_or(begun_ms), begun_ms)),
     }
+}
+
+/// How a try ended that failed; `again` is how it would go on, should it have arrived all the same.
+fn failed(flow: &Flow, delivery: &Delivery, error: &Error, again: Again) -> Outcome {
+    let is_unclear = error.kind == ErrorKind::Unclear;
     let asked = if let ErrorKind::Throttled(asked) = error.kind { asked } else { None };
+    let may_go = if is_unclear { again != Again::Held } else { error.is_passing() };
+    let pause = may_go.then(|| flow.settings.get().retry.pause(delivery.attempts, asked)).flatten();
     let reason = error.to_string();
-    match error.is_passing().then(|| flow.settings.get().retry.pause(delivery.attempts, asked)).flatten() {
-        Some(after) => Outcome::Retry { after, reason },
+    match pause {
+        _ if error.kind == ErrorKind::Stopped => Outcome::Untried,
+        Some(after) => Outcome::Retry { after, reason, is_unclear },
+        None if is_unclear => Outcome::Unknown { reason },
         None => Outcome::Dead { reason },
     }
 }
@@ -113,8 +135,12 @@ fn tell(flow: &Flow, delivery: &Delivery, outcome: &Outcome) {
     let detail = json!({"deliveryId": id, "channel": delivery.channel, "inReplyTo": delivery.in_reply_to});
     match outcome {
         Outcome::Sent => flow.hub.event("delivery.sent", detail),
-        Outcome::Retry { after, reason } => {
+        Outcome::Retry { after, reason, .. } => {
             log::warn!(delivery_id = id, pause_ms = after.as_millis() as u64; "a delivery failed and is tried again: {reason}");
+        }
+        Outcome::Unknown { reason } => {
+            log::error!(delivery_id = id, channel = delivery.channel.as_str(); "it is not known whether a delivery arrived, and it is not sent again by itself: {reason}");
+            flow.hub.event("delivery.unknown", detail);
         }
         Outcome::Dead { reason } => {
             log::error!(delivery_id = id, channel = delivery.channel.as_str(); "a delivery is given up, a dead letter: {reason}");

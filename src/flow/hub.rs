@@ -257,6 +257,8 @@ mod tests {
             metadata: None,
             attempts: 0,
             parts_sent: 0,
+            unclear_ms: None,
+            unclear_part: 0,
             last_error: None,
             created_ms: 0,
             sent_ms: None,

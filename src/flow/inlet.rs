@@ -10,6 +10,7 @@
 
 use std::sync::Arc;
 
+use crate::base::crash;
 use crate::channel::{ChannelState, Incoming, Inlet, NotNow, Place, Taken};
 use crate::domain::own_id;
 use crate::flow::Flow;
@@ -22,17 +23,20 @@ impl Inlet for Arc<Flow> {
         if self.is_draining() {
             return Err(NotNow("the gateway is stopping".to_string()));
         }
+        crash::point("channel.polled");
         let settings = self.settings.get();
         let Some(policy) = settings.channels.get(channel) else {
             return Err(NotNow(format!("the channel {channel} is no longer configured")));
         };
         let paired = || self.store.is_paired(channel, &incoming.sender).map_err(|e| NotNow(e.to_string()));
-        match decide(&policy.common, &incoming.place, &incoming.sender, paired)? {
+        let taken = match decide(&policy.common, &incoming.place, &incoming.sender, paired)? {
             Admission::Ignore(why) => self.ignore(channel, &incoming, why),
             Admission::AskToPair => self.ask_to_pair(channel, &incoming),
             Admission::Admit if self.is_too_old(policy, &incoming) => self.ignore(channel, &incoming, "it is older than maxAge"),
             Admission::Admit => self.admit(channel, policy, incoming),
-        }
+        }?;
+        crash::point("channel.taken");
+        Ok(taken)
     }
 
     fn cursor(&self, channel: &str) -> Result<Option<String>, NotNow> {

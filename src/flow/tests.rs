@@ -1,5 +1,7 @@
 //! The flow with its real store, a manual clock and a channel of the tests' own.
 
+mod doubt;
+
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -8,6 +10,7 @@ use serde_json::{Value, json};
 use super::*;
 use crate::agent::tools::policy::Policy as ToolPolicy;
 use crate::base::error::Result;
+use crate::channel::repeats::Repeats;
 use crate::channel::{Channel, ChannelState, ChannelStatus, Incoming, Inlet, Place, Progress, Taken};
 use crate::config;
 use crate::domain::{Claim, Delivery, Handoff, MessageState, Standing};
@@ -27,8 +30,8 @@ impl Channel for Chat {
     fn handoff(&self) -> Option<Handoff> {
         Some(Handoff::Worker)
     }
-    fn takes_idempotency_key(&self) -> bool {
-        true
+    fn repeats(&self) -> Repeats {
+        Repeats::KNOWN
     }
     fn deliver(&self, _: &Delivery, _: &Progress<'_>) -> Result<()> {
         Ok(())

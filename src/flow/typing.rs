@@ -144,8 +144,8 @@ mod tests {
         fn handoff(&self) -> Option<Handoff> {
             Some(Handoff::Worker)
         }
-        fn takes_idempotency_key(&self) -> bool {
-            true
+        fn repeats(&self) -> crate::channel::repeats::Repeats {
+            crate::channel::repeats::Repeats::KNOWN
         }
         fn deliver(&self, _: &Delivery, _: &Progress<'_>) -> Result<()> {
             Ok(())

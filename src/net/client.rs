@@ -10,6 +10,7 @@ mod cancel_tests;
 mod fault;
 pub mod guarded;
 pub(super) mod link;
+mod once;
 pub(super) mod resolve;
 pub(super) mod socket;
 #[cfg(test)]
@@ -36,7 +37,7 @@ use crate::net::guard;
 use crate::net::unix_client::{NoNames, UnixWire};
 
 use fault::Fault;
-pub use fault::Refused;
+pub use fault::{Refused, origin};
 
 /// Largest head of a response.
 const HEAD_BYTES_MAX: usize = 16 * 1024;
@@ -77,6 +78,7 @@ pub struct Call {
     body: Option<Vec<u8>>,
     deadlines: Deadlines,
     cancel: Option<Cancel>,
+    is_once: bool,
 }
 
 /// A secret, and where it stands in the head.
@@ -89,7 +91,16 @@ struct Credential {
 impl Call {
     /// A request without a body. `url` is absolute, `http` or `https`.
     pub fn new(method: Method, url: impl Into<String>, deadlines: Deadlines) -> Self {
-        Call { method, url: url.into(), headers: Vec::new(), credential: None, body: None, deadlines, cancel: None }
+        Call {
+            method,
+            url: url.into(),
+            headers: Vec::new(),
+            credential: None,
+            body: None,
+            deadlines,
+            cancel: None,
+            is_once: false,
+        }
     }
 
     /// A GET.
@@ -139,14 +150,6 @@ impl Call {
     }
 }
 
-/// `scheme://host:port` of a URL, for texts: userinfo, path and query may hold credentials.
-pub fn origin(url: &str) -> String {
-    let Some((scheme, rest)) = url.split_once("://") else { return "the configured address".to_string() };
-    let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
-    let host = authority.rsplit('@').next().unwrap_or_default();
-    format!("{scheme}://{host}")
-}
-
 /// The client: a bounded pool of idle connections, shared by all who hold it.
 pub struct Client {
     agent: Agent,
@@ -194,7 +197,7 @@ impl Client {
             .max_idle_connections_per_host(pool_max_size)
             .build();
         Client {
-            agent: Agent::with_parts(config, connector, resolver),
+            agent: Agent::with_parts(config, link::Outer(connector), resolver),
             stopped: Arc::new(AtomicBool::new(false)),
             clock: Clock::system(),
             gives_redirects: false,
@@ -203,10 +206,10 @@ impl Client {
 
     /// Sends a request and waits for the head of the answer, of whatever status but a redirect (unless it is
     /// guarded). What failed on a connection
-    /// that had been idle, before a byte of the answer came, is sent once more on a new one.
+    /// that had been idle, before a byte of the answer came, is sent once more on a new one (but not what is [`Call::once`]).
     ///
     /// # Errors
-    /// No answer, or a redirect: `Transient`, `Timeout`, `Permanent` or `Stopped`.
+    /// No answer, or a redirect: `Transient`, `Timeout`, `Permanent` or `Stopped`; `Unclear` as [`Call::once`] says.
     pub fn send(&self, call: &Call) -> Result<Reply> {
         let fault = Fault { origin: call.origin(), stopped: self.stopped.clone(), cancel: call.cancel.clone() };
         let mut first = true;
@@ -217,6 +220,7 @@ impl Client {
             link::begin();
             match link::cut_by(call.cancel.as_ref(), || self.run(call)) {
                 Ok(response) => return self.reply(call, response, fault),
+                Err(e) if call.is_once && link::has_asked() => return Err(once::unclear(fault.of(e))),
                 // The peer had closed an idle connection just as we took it.
                 Err(e) if first && !link::has_connected() && fault::is_disconnect(&e) => first = false,
                 Err(e) => return Err(fault.of(e)),
@@ -273,6 +277,7 @@ impl Client {
             body: body.into_reader(),
             deadlines: call.deadlines,
             begun: false,
+            is_once: call.is_once,
             fault,
             secret: call.credential.as_ref().map(|c| c.secret.clone()),
             clock: self.clock.clone(),
@@ -286,6 +291,7 @@ pub struct Reply {
     body: ureq::BodyReader<'static>,
     deadlines: Deadlines,
     begun: bool,
+    is_once: bool,
     fault: Fault,
     secret: Option<Secret>,
     clock: Clock,
@@ -326,9 +332,9 @@ impl Reply {
         let read = link::cut_by(self.fault.cancel.as_ref(), || link::reading_within(limit, || body.read(buffer)));
         // An interrupted read may look like the end of the body.
         if let Some(stopped) = self.fault.stopped() {
-            return Err(stopped);
+            return Err(once::clear_if(!self.is_once, stopped));
         }
-        let n = read.map_err(|e| self.fault.of(e.into()))?;
+        let n = read.map_err(|e| once::clear_if(!self.is_once, self.fault.of(e.into())))?;
         self.begun |= n > 0;
         Ok(n)
     }
@@ -363,19 +369,21 @@ impl Reply {
     ///
     /// # Errors
     /// Any other status: 429 and 503 with `Retry-After` are `Throttled`, 408 and other 5xx `Transient`, 401 and 403 `Denied`,
-    /// the rest `Permanent`.
+    /// the rest `Permanent`. 5xx but 503 are `Unclear` for what is [`Call::once`].
     pub fn accepted(mut self) -> Result<Reply, Refused> {
         if self.head.status.is_success() {
             return Ok(self);
         }
         let body = self.error_body();
         if let Some(error) = self.fault.stopped() {
-            return Err(Refused { status: self.status(), error, body });
+            return Err(Refused { status: self.status(), error: once::clear_if(!self.is_once, error), body });
         }
         let asked = self.header("retry-after").map(str::to_string);
         let date = self.header("date").and_then(fault::http_date_s).unwrap_or(self.clock.unix_ms() / 1000);
         let after = asked.and_then(|text| fault::retry_after(&text, date));
-        Err(Refused { status: self.status(), error: self.fault.refused(self.status(), after, &body), body })
+        let error = self.fault.refused(self.status(), after, &body);
+        let is_clear = !self.is_once || once::is_verdict(self.status());
+        Err(Refused { status: self.status(), error: once::clear_if(is_clear, error), body })
     }
 
     fn error_body(&mut self) -> String {

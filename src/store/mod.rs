@@ -13,8 +13,9 @@ use std::time::Duration;
 use serde_json::Value;
 
 use crate::domain::{
-    Accepted, Approval, ApprovalState, Attempt, Claim, Decision, Delivery, DeliveryState, Entry, FinishedTurn, InboundMessage,
-    Job, JobRun, LearnedRule, MessageState, NewInbound, NewOutbound, Note, Pairing, SessionInfo, Spent, Step, Summary, Usage,
+    Accepted, Approval, ApprovalState, Attempt, Claim, CutOff, Decision, Delivery, DeliveryState, Entry, FinishedTurn,
+    InboundMessage, Job, JobRun, LearnedRule, MessageState, NewInbound, NewOutbound, Note, Pairing, SessionInfo, Spent, Step,
+    Summary, Usage,
 };
 
 /// Why the store did not do it.
@@ -259,14 +260,15 @@ pub trait Store: Send + Sync {
     /// the same key with the same digest gives the first one's deliveries, with another digest `Conflict`. Durable.
     fn enqueue(&self, outbound: Vec<NewOutbound>, key: Option<(String, String, String)>, done: Done<Vec<Delivery>>);
 
-    /// Takes the next due delivery of `Handoff::Worker`, one at a time and in order for each channel and peer. `durable` names
-    /// the channels on which a repeat could double, whose mark is fsynced before the send; the others' is soft.
-    fn claim_delivery(&self, durable: &dyn Fn(&str) -> bool) -> Result<Option<Delivery>>;
+    /// Takes the next due delivery of `Handoff::Worker`, one at a time and in order for each channel and peer. `cut_off` tells what
+    /// becomes of it should the process die before its record, by its channel, and with that whether the mark that it was begun
+    /// is fsynced before the send.
+    fn claim_delivery(&self, cut_off: &dyn Fn(&str) -> CutOff) -> Result<Option<Delivery>>;
 
     /// When the next delayed delivery is due, if one waits: how long until then.
     fn next_delivery_due(&self) -> Option<Duration>;
 
-    /// Records how a try ended. Soft where it was sent, durable where it is dead.
+    /// Records how a try ended. Soft where it goes on or was sent, durable where it is dead or unknown.
     fn record_attempt(&self, attempt: Attempt) -> Result<()>;
 
     /// A receiver's receipt: settles all deliveries to `user_id` on `channel` that have this delivery id, or answer this
@@ -276,7 +278,7 @@ pub trait Store: Send + Sync {
     /// What waits for a user's receipt on a channel, oldest first, at most `limit`.
     fn unacknowledged(&self, channel: &str, user_id: &str, limit: usize) -> Result<Vec<Delivery>>;
 
-    /// Revives a dead or unknown delivery. Durable. `Conflict` where it is neither.
+    /// Revives a dead or unknown delivery, as one that whoever asks for it knows to be wanted: it counts as no repeat. Durable. `Conflict` where it is neither.
     fn retry_delivery(&self, id: &str) -> Result<Delivery>;
 
     /// Removes a delivery that is not being sent. Durable.

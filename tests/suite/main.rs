@@ -20,6 +20,7 @@ mod crash;
 mod documents;
 mod door;
 mod flow;
+mod honesty;
 mod house;
 mod lifecycle;
 mod model_server;

@@ -97,7 +97,7 @@ impl Api {
     /// Sends a text; `key` is the same at every try.
     ///
     /// # Errors
-    /// As the API fails.
+    /// As the API fails; `Unclear` where it is not known whether Discord did it.
     pub fn post(&self, channel: &str, text: &str, key: &str, reply_to: Option<&str>) -> Result<()> {
         let digest = Sha256::digest(key.as_bytes());
         let nonce = base64::engine::general_purpose::URL_SAFE_NO_PAD.encode(&digest[..18]); // 24 of 25 characters
@@ -141,6 +141,7 @@ impl Api {
     fn call(&self, method: Method, path: &str, budget: &str, body: Option<&Value>, cancel: Option<&Cancel>) -> Result<Value> {
         self.may(budget)?;
         let within = if path.ends_with("/typing") { SIGN } else { TOTAL };
+        let is_post = method == Method::POST && path.ends_with("/messages");
         let mut call = Call::new(method, format!("{}{path}", self.config.api_root), Deadlines::within(CONNECT, within))
             .key("Authorization", &self.authorization)
             .header("X-RateLimit-Precision", "millisecond");
@@ -149,6 +150,9 @@ impl Api {
         }
         if let Some(cancel) = cancel {
             call = call.cancel(cancel);
+        }
+        if is_post {
+            call = call.once();
         }
         let reply = self.client.send(&call)?;
         self.note(&reply, budget);
@@ -162,8 +166,8 @@ impl Api {
         }
         let answer = reply.read_all(ANSWER_MAX)?;
         reply.settle();
-        serde_json::from_slice(&answer)
-            .map_err(|_| Error::new(ErrorKind::Transient, "Discord answered with something that is no JSON"))
+        let kind = if is_post { ErrorKind::Unclear } else { ErrorKind::Transient };
+        serde_json::from_slice(&answer).map_err(|_| Error::new(kind, "Discord answered with something that is no JSON"))
     }
 
     fn refused(&self, error: Error, body: &str, budget: &str, is_global: bool) -> Error {

@@ -16,12 +16,14 @@ mod socket;
 mod tests;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::base::clock::Clock;
 use crate::base::error::Result;
 use crate::base::stop::Stop;
 use crate::channel::counters::Counters;
 use crate::channel::pieces::pieces;
+use crate::channel::repeats::{MARK_BYTES, Repeats, marked};
 use crate::channel::sending::Directs;
 use crate::channel::supervisor::Supervisor;
 use crate::channel::{Channel, ChannelStatus, Parts, Progress, Wanted, sending};
@@ -30,8 +32,10 @@ use crate::domain::{Attachment, Delivery, Handoff};
 
 use api::Api;
 
-/// What Discord takes in one message, in its own count of characters (never more than UTF-16's).
-const TEXT_MAX: usize = 2000;
+/// What Discord takes in one message, in its own count of characters (never more than UTF-16's), without the mark of a repeat.
+const TEXT_MAX: usize = 2000 - MARK_BYTES;
+/// How long Discord surely knows a nonce: it says "the past few minutes".
+const NONCE_KNOWN: Duration = Duration::from_secs(120);
 
 /// The channel, being connected from now on.
 pub(super) fn open(
@@ -40,11 +44,11 @@ pub(super) fn open(
     common: &config::ChannelCommon,
     counters: Arc<Counters>,
 ) -> Arc<dyn Channel> {
-    let _ = common; // the nonce makes a repeat harmless, whatever onUnknown says
     let clock = parts.clock.clone();
     let api = Arc::new(Api::new(parts.client.clone(), config, clock.clone()));
     Arc::new(Discord {
         supervisor: Supervisor::start(parts, counters.clone(), socket::Socket::new(api.clone())),
+        repeats: Repeats::known_for(NONCE_KNOWN, common),
         api,
         counters,
         directs: Directs::new(clock.clone()),
@@ -58,6 +62,7 @@ struct Discord {
     supervisor: Supervisor,
     counters: Arc<Counters>,
     clock: Clock,
+    repeats: Repeats,
     stop: Stop,
     directs: Directs,
 }
@@ -68,7 +73,8 @@ impl Discord {
         let reply_to = delivery.metadata.as_ref().and_then(|m| m["replyTo"].as_str());
         let parts = pieces(&delivery.message, TEXT_MAX, char::len_utf16);
         sending::in_order(&parts, progress, &self.stop, |n, part| {
-            self.api.post(&channel, part, &format!("{}/{n}", delivery.id), reply_to.filter(|_| n == 0))
+            let part = marked(part, progress.is_in_doubt(n));
+            self.api.post(&channel, &part, &format!("{}/{n}", delivery.id), reply_to.filter(|_| n == 0))
         })
     }
 }
@@ -78,8 +84,8 @@ impl Channel for Discord {
         Some(Handoff::Worker)
     }
 
-    fn takes_idempotency_key(&self) -> bool {
-        true
+    fn repeats(&self) -> Repeats {
+        self.repeats
     }
 
     fn deliver(&self, delivery: &Delivery, progress: &Progress<'_>) -> Result<()> {

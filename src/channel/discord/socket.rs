@@ -147,6 +147,7 @@ impl Socket {
                     Step::Event { kind, data, seq } => {
                         self.event(line, cursor, (&kind, &data, seq))?;
                         gateway.taken(seq);
+                        crash::point("channel.acknowledged");
                     }
                 }
             }
@@ -178,7 +179,6 @@ impl Socket {
         behind.saw(&read.channel, read.id, read.is_direct);
         incoming.cursor = Some(behind.text());
         let taken = taking::take(line, &incoming)?;
-        crash::point("discord.taken");
         *cursor = behind;
         self.uncommitted = 0;
         if let Taken::Tell(text) = taken

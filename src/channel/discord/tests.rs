@@ -304,7 +304,7 @@ fn sending() {
         ("2", "limited", Err(ErrorKind::Throttled(Some(Duration::from_millis(1500))))),
         ("3", "away", Err(ErrorKind::Permanent)),
         ("3", "shut", Err(ErrorKind::Denied)),
-        ("3", "reset", Err(ErrorKind::Transient)),
+        ("3", "reset", Err(ErrorKind::Unclear)),
         ("4", "last", Ok(())),
     ] {
         assert_eq!(send(Some(to), text), expected, "{text}");

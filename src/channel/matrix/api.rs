@@ -77,6 +77,8 @@ pub(super) enum Verb {
     Get,
     Post(Value),
     Put(Value),
+    /// Likewise; what it does is not known where it isn't answered.
+    Send(Value),
 }
 
 /// The API of one account.
@@ -166,7 +168,14 @@ impl Api {
         max: usize,
         cancel: Option<&Cancel>,
     ) -> Result<Value, Failure> {
-        self.authorized(cancel, |token| self.run(&self.request(verb, path, deadlines, cancel).bearer(token), max))
+        let answer = self.authorized(cancel, |token| self.run(&self.request(verb, path, deadlines, cancel).bearer(token), max));
+        answer.map_err(|failure| match failure {
+            // Something took it, and did not say what it did.
+            Failure { error, status: status @ 200..300, code } if matches!(verb, Verb::Send(_)) => {
+                Failure { error: Error { kind: ErrorKind::Unclear, ..error }, status, code }
+            }
+            other => other,
+        })
     }
 
     /// Bytes from the media repository: `path` begins behind the homeserver's address.
@@ -230,6 +239,7 @@ impl Api {
             Verb::Get => Call::get(url, deadlines),
             Verb::Post(body) => Call::post_json(url, body.to_string(), deadlines),
             Verb::Put(body) => Call::new(ureq::http::Method::PUT, url, deadlines).json(body.to_string()),
+            Verb::Send(body) => Call::new(ureq::http::Method::PUT, url, deadlines).json(body.to_string()).once(),
         };
         match cancel {
             Some(cancel) => call.cancel(cancel),
@@ -239,10 +249,11 @@ impl Api {
 
     fn run(&self, call: &Call, max: usize) -> Result<Value, Failure> {
         let mut reply = self.client.send(call)?.accepted()?;
-        let body = reply.read_all(max)?;
+        let (status, body) = (reply.status(), reply.read_all(max)?);
         serde_json::from_slice(&body).map_err(|_| {
             let error = Error::new(ErrorKind::Transient, "the homeserver's answer is no JSON");
-            error.hint("see what stands at the homeserver's address").into()
+            let error = error.hint("see what stands at the homeserver's address");
+            Failure { error, status, code: String::new() }
         })
     }
 }

@@ -24,6 +24,7 @@ use std::time::Duration;
 use crate::base::error::Result;
 use crate::base::stop::Stop;
 use crate::channel::counters::Counters;
+use crate::channel::repeats::Repeats;
 use crate::channel::supervisor::Supervisor;
 use crate::channel::{Channel, ChannelStatus, Parts, Progress, Wanted};
 use crate::config;
@@ -33,6 +34,9 @@ use api::Api;
 use rooms::Rooms;
 
 const KIND: &str = "matrix";
+
+/// How long a homeserver surely knows a transaction id: Synapse forgets it after a day.
+const TRANSACTION_KNOWN: Duration = Duration::from_secs(20 * 3600);
 
 /// How long the adapter waits for what; tests wait less.
 #[derive(Clone, Copy, Debug)]
@@ -55,6 +59,7 @@ struct Shared {
     parts: Parts,
     pace: Pace,
     stop: Stop,
+    repeats: Repeats,
 }
 
 struct Matrix {
@@ -83,6 +88,7 @@ impl Matrix {
             parts: parts.clone(),
             pace,
             stop: Stop::new(),
+            repeats: Repeats::known_for(TRANSACTION_KNOWN, common),
         });
         let supervisor = Supervisor::start(parts, counters.clone(), sync::Poll::new(shared.clone()));
         Matrix { shared, counters, supervisor }
@@ -94,8 +100,8 @@ impl Channel for Matrix {
         Some(Handoff::Worker)
     }
 
-    fn takes_idempotency_key(&self) -> bool {
-        true
+    fn repeats(&self) -> Repeats {
+        self.shared.repeats
     }
 
     fn deliver(&self, delivery: &Delivery, progress: &Progress<'_>) -> Result<()> {

@@ -11,6 +11,7 @@ use crate::channel::matrix::api::{Failure, Verb, encoded};
 use crate::channel::matrix::markup::{self, Part};
 use crate::channel::matrix::place::parted;
 use crate::channel::matrix::{Shared, wire};
+use crate::channel::repeats::marked;
 use crate::channel::{Progress, sending};
 use crate::domain::Delivery;
 
@@ -61,14 +62,18 @@ impl Shared {
         let answers = delivery.metadata.as_ref().map(|m| wire::text(m, &["matrix", "eventId"])).filter(|id| id.starts_with('$'));
         sending::in_order(&markup::parts(&delivery.message), progress, &self.stop, |n, part| {
             let relation = relation(thread, answers.filter(|_| n == 0));
-            self.send(room, &format!("gatelet-{}-{n}", delivery.id), content("m.text", part, relation), None)
+            let mut content = content("m.text", part, relation);
+            if progress.is_in_doubt(n) {
+                mark(&mut content);
+            }
+            self.send(room, &format!("gatelet-{}-{n}", delivery.id), content, None)
         })
     }
 
     /// Sends one event; the same `key` is the same event.
     fn send(&self, room: &str, key: &str, content: Value, cancel: Option<&Cancel>) -> Result<(), Failure> {
         let path = format!("/rooms/{}/send/m.room.message/{}", encoded(room), encoded(key));
-        let said = self.api.call(Verb::Put(content), &path, cancel)?;
+        let said = self.api.call(Verb::Send(content), &path, cancel)?;
         self.rooms.sent(wire::text(&said, &["event_id"]));
         Ok(())
     }
@@ -170,4 +175,13 @@ fn content(kind: &str, part: &Part, relation: Option<Value>) -> Value {
         content["m.relates_to"] = relation;
     }
     content
+}
+
+/// Marks a text as a possible repeat.
+fn mark(content: &mut Value) {
+    for key in ["body", "formatted_body"] {
+        if let Some(text) = content[key].as_str().map(|text| marked(text, true).into_owned()) {
+            content[key] = text.into();
+        }
+    }
 }

@@ -12,6 +12,7 @@ use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
 use crate::base::cancel::Cancel;
+use crate::base::crash;
 use crate::base::error::{Error, ErrorKind, Result};
 use crate::channel::matrix::Shared;
 use crate::channel::matrix::api::{Failure, Verb, encoded};
@@ -156,8 +157,12 @@ impl Poll {
             }
             None => {}
         }
+        let has_taken = !found.is_empty();
         for incoming in found {
             self.take(line, cancel, incoming)?;
+        }
+        if has_taken {
+            crash::point("channel.acknowledged"); // the next poll names the token behind it
         }
         Ok(sync.next_batch)
     }

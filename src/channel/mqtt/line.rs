@@ -7,7 +7,7 @@
 use std::collections::HashMap;
 use std::io::{ErrorKind as Io, Read, Write};
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use crossbeam_channel::{Sender, TrySendError};
@@ -21,6 +21,7 @@ use super::message::Topics;
 use super::protocol::{Event, Hello, Protocol, RECEIVE_MAX};
 use super::stream::{self, Stream};
 use super::taker::{Job, Taker};
+use crate::base::crash;
 use crate::base::error::{Error, ErrorKind, Result};
 use crate::base::threads::STACK;
 use crate::channel::counters::Counters;
@@ -193,7 +194,9 @@ impl Run<'_> {
 
     /// Reads, handles and writes what there is; whether more may be there.
     fn round(&mut self) -> Result<bool, End> {
+        let mut is_taken = false;
         for told in self.mailbox.take() {
+            is_taken |= matches!(told, Told::Taken { .. });
             self.told(told)?;
         }
         let mut is_left = self.understand()?;
@@ -212,6 +215,9 @@ impl Run<'_> {
         }
         self.report(now);
         self.write()?;
+        if is_taken {
+            crash::point("channel.acknowledged");
+        }
         Ok(is_left)
     }
 
@@ -334,7 +340,10 @@ impl Run<'_> {
         self.last_ticket += 1;
         let now = self.now();
         match self.protocol.publish(self.last_ticket, &publish, now) {
-            Ok(()) => drop(self.waiting.insert(self.last_ticket, letter.outcome)),
+            Ok(()) => {
+                letter.left.store(true, Ordering::SeqCst);
+                self.waiting.insert(self.last_ticket, letter.outcome);
+            }
             Err(e) => drop(letter.outcome.try_send(Err(e))),
         }
     }

@@ -5,7 +5,8 @@
 
 use std::collections::VecDeque;
 use std::os::fd::OwnedFd;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crossbeam_channel::Sender;
 use rustix::event::{EventfdFlags, eventfd};
@@ -21,6 +22,8 @@ pub struct Letter {
     pub payload: String,
     /// User properties.
     pub properties: Vec<(&'static str, String)>,
+    /// Set once it is handed to the connection: from then on it may have arrived.
+    pub left: Arc<AtomicBool>,
     /// Who waits for the outcome.
     pub outcome: Sender<Result<()>>,
 }

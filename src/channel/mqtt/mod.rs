@@ -4,7 +4,8 @@
 //! One that carries an id (the user property `id`, or `id` or `messageId` in a JSON payload) is accepted once, however often it
 //! is published. Without one, what the broker sends again is told by the ledger (see there); what a sender publishes twice, or
 //! a broker that forgot our acknowledgement sends as new, are two messages. QoS 0 may be lost on the way. Answers are
-//! published at least once and carry the delivery's id as the user property `id`, which 3.1.1 has no place for.
+//! published at least once and carry the delivery's id as the user property `id`, which 3.1.1 has no place for; one that may be a
+//! repeat has the property `repeat`. What was handed to the connection and never acknowledged is `Unclear`.
 //!
 //! Invariant: no async runtime, one thread for the socket and one for taking in; all that waits has a deadline, all that grows a
 //! bound. Fails with the supervisor's kinds: refused credentials, certificates and subscriptions make the channel misconfigured.
@@ -30,12 +31,13 @@ mod taker;
 mod tests;
 
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use crate::base::error::{Error, ErrorKind, Result};
 use crate::channel::counters::Counters;
 use crate::channel::off::Off;
+use crate::channel::repeats::Repeats;
 use crate::channel::supervisor::Supervisor;
 use crate::channel::{Channel, ChannelState, ChannelStatus, Parts, Progress};
 use crate::config;
@@ -53,7 +55,7 @@ struct Mqtt {
     supervisor: Supervisor,
     counters: Arc<Counters>,
     parts: Parts,
-    resends: bool,
+    repeats: Repeats,
 }
 
 /// The channel, being connected from now on.
@@ -83,8 +85,7 @@ pub(super) fn open(
         is_greeted: false,
     };
     let supervisor = Supervisor::start(parts.clone(), counters.clone(), wire);
-    let resends = common.on_unknown == config::OnUnknown::Resend;
-    Arc::new(Mqtt { topics, mailbox, supervisor, counters, parts, resends })
+    Arc::new(Mqtt { topics, mailbox, supervisor, counters, parts, repeats: Repeats::unknown(common) })
 }
 
 impl Channel for Mqtt {
@@ -92,28 +93,30 @@ impl Channel for Mqtt {
         Some(Handoff::Worker)
     }
 
-    /// A broker knows no keys: only where a repeat is wished for.
-    fn takes_idempotency_key(&self) -> bool {
-        self.resends
+    /// A broker knows no keys.
+    fn repeats(&self) -> Repeats {
+        self.repeats
     }
 
-    fn deliver(&self, delivery: &Delivery, _: &Progress<'_>) -> Result<()> {
+    fn deliver(&self, delivery: &Delivery, progress: &Progress<'_>) -> Result<()> {
         let (outcome, settled) = crossbeam_channel::bounded(1);
         let mut properties = vec![("id", delivery.id.clone())];
         let optional = [("inReplyTo", &delivery.in_reply_to), ("conversationId", &delivery.conversation_id)];
         properties.extend(optional.into_iter().filter_map(|(name, value)| Some((name, value.clone()?))));
+        properties.extend(progress.may_repeat.then(|| ("repeat", "possible".to_string())));
         let topic = self.topics.to(&delivery.peer)?;
-        self.mailbox.post(mailbox::Letter { topic, payload: delivery.message.clone(), properties, outcome })?;
-        match settled.recv_timeout(DELIVERY) {
-            Ok(outcome) => outcome,
-            Err(crossbeam_channel::RecvTimeoutError::Timeout) => {
-                Err(Error::new(ErrorKind::Timeout, "the MQTT broker did not acknowledge the message in time"))
-            }
+        let left = Arc::new(AtomicBool::new(false));
+        let payload = delivery.message.clone();
+        self.mailbox.post(mailbox::Letter { topic, payload, properties, left: left.clone(), outcome })?;
+        let text = match settled.recv_timeout(DELIVERY) {
+            Ok(outcome) => return outcome,
+            Err(crossbeam_channel::RecvTimeoutError::Timeout) => "the MQTT broker did not acknowledge the message in time",
             Err(crossbeam_channel::RecvTimeoutError::Disconnected) => {
-                let text = "the connection to the MQTT broker broke before it acknowledged the message";
-                Err(Error::new(ErrorKind::Transient, text))
+                "the connection to the MQTT broker broke before it acknowledged the message"
             }
-        }
+        };
+        let kind = if left.load(Ordering::SeqCst) { ErrorKind::Unclear } else { ErrorKind::Transient };
+        Err(Error::new(kind, text))
     }
 
     fn status(&self) -> ChannelStatus {

@@ -109,7 +109,7 @@ impl Taker {
     fn tell(&self, sender: &str, text: String) {
         if let Ok(topic) = self.topics.to(sender) {
             let (outcome, _) = crossbeam_channel::bounded(1);
-            let letter = super::mailbox::Letter { topic, payload: text, properties: Vec::new(), outcome };
+            let letter = super::mailbox::Letter { topic, payload: text, properties: Vec::new(), left: Arc::default(), outcome };
             let _ = self.mailbox.post(letter);
         }
     }

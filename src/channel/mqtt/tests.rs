@@ -253,3 +253,31 @@ fn a_flood_waits_while_the_disk_is_slow() {
     assert!(is_connected(&channel));
     channel.stop();
 }
+
+#[test]
+fn what_was_published_and_not_acknowledged_may_have_arrived() {
+    let broker = Broker::new();
+    let channel = start(config(broker.port()), &Arc::new(MemoryInlet::default()));
+    let away = channel.deliver(&delivery("ana"), &fresh()).unwrap_err();
+    assert_eq!(away.kind, ErrorKind::Transient, "nothing is connected yet: {away}");
+    let mut client = broker.serve(0);
+    eventually("connected", || is_connected(&channel));
+    let sender = channel.clone();
+    let sent = std::thread::spawn(move || sender.deliver(&delivery("ana"), &fresh()).unwrap_err());
+    client.until(0x32);
+    drop(client); // it has the message, and dies before its PUBACK
+    let broken = sent.join().unwrap();
+    assert_eq!(broken.kind, ErrorKind::Unclear, "{broken}");
+    let mut client = broker.serve(1);
+    eventually("connected again", || is_connected(&channel));
+    let sender = channel.clone();
+    let again = std::thread::spawn(move || {
+        let progress = crate::channel::Progress { may_repeat: true, ..fresh() };
+        sender.deliver(&delivery("ana"), &progress)
+    });
+    let packet = client.until(0x32);
+    let said = String::from_utf8_lossy(&packet).into_owned();
+    assert!(said.contains("repeat") && said.contains("possible") && said.contains("dlv_1"), "{said:?}");
+    channel.stop();
+    assert_eq!(again.join().unwrap().unwrap_err().kind, ErrorKind::Unclear, "the channel ended before the receipt");
+}

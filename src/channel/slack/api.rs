@@ -18,6 +18,8 @@ use crate::net::client::{Call, Client, Deadlines};
 
 const CONNECT: Duration = Duration::from_secs(10);
 const TOTAL: Duration = Duration::from_secs(30);
+/// The method whose repeat says something twice.
+const POST: &str = "chat.postMessage";
 /// An answer of those that we ask for is a small document.
 const ANSWER_MAX: usize = 256 * 1024;
 
@@ -75,14 +77,14 @@ impl Api {
     /// `chat.postMessage`; `conversation` is a channel, or `channel/thread`.
     ///
     /// # Errors
-    /// As [`Api::call`].
+    /// As [`Api::call`]; `Unclear` where it is not known whether Slack did it.
     pub fn post(&self, conversation: &str, text: &str) -> Result<()> {
         let (channel, thread) = conversation.split_once('/').map_or((conversation, None), |(c, t)| (c, Some(t)));
         let mut body = json!({"channel": channel, "text": text, "mrkdwn": true, "unfurl_links": false, "unfurl_media": false});
         if let Some(thread) = thread {
             body["thread_ts"] = thread.into();
         }
-        self.call("chat.postMessage", &self.config.bot_token, &body, None).map(|_| ())
+        self.run(POST, &self.request(POST, &self.config.bot_token, &body).once()).map(drop)
     }
 
     /// The bytes of a file, with the bot's token.
@@ -99,17 +101,21 @@ impl Api {
     }
 
     fn call(&self, method: &str, token: &Secret, body: &Value, cancel: Option<&Cancel>) -> Result<Value> {
+        let call = self.request(method, token, body);
+        self.run(method, &cancel.into_iter().fold(call, |call, cancel| call.cancel(cancel)))
+    }
+
+    fn request(&self, method: &str, token: &Secret, body: &Value) -> Call {
         let url = format!("{}/{method}", self.config.api_root);
-        let mut call =
-            Call::new(ureq::http::Method::POST, url, Deadlines::within(CONNECT, TOTAL)).json(body.to_string()).bearer(token);
-        if let Some(cancel) = cancel {
-            call = call.cancel(cancel);
-        }
-        let mut reply = self.client.send(&call)?.accepted().map_err(|refused| self.hidden(refused.error))?;
+        Call::post_json(url, body.to_string(), Deadlines::within(CONNECT, TOTAL)).bearer(token)
+    }
+
+    fn run(&self, method: &str, call: &Call) -> Result<Value> {
+        let mut reply = self.client.send(call)?.accepted().map_err(|refused| self.hidden(refused.error))?;
         let answer = reply.read_all(ANSWER_MAX)?;
         reply.settle();
         let answer: Value = serde_json::from_slice(&answer)
-            .map_err(|_| Error::new(ErrorKind::Transient, format!("Slack's {method} answered with something that is no JSON")))?;
+            .map_err(|_| Error::new(unexplained(method), format!("Slack's {method} answered with something that is no JSON")))?;
         match answer["ok"] == true {
             true => Ok(answer),
             false => Err(failure(method, answer["error"].as_str().unwrap_or_default(), answer["needed"].as_str())),
@@ -126,14 +132,19 @@ impl Api {
     }
 }
 
+/// The kind of a failure that leaves open whether Slack did what it was asked.
+fn unexplained(method: &str) -> ErrorKind {
+    if method == POST { ErrorKind::Unclear } else { ErrorKind::Transient }
+}
+
 /// What an `error` of Slack's means.
 fn failure(method: &str, code: &str, needed: Option<&str>) -> Error {
     let code: String = code.chars().filter(|c| c.is_ascii_alphanumeric() || *c == '_').take(60).collect();
     let (kind, hint) = match code.as_str() {
         "ratelimited" | "rate_limited" | "message_limit_exceeded" => (ErrorKind::Throttled(None), ""),
-        "" | "internal_error" | "fatal_error" | "service_unavailable" | "request_timeout" | "team_added_to_org" => {
-            (ErrorKind::Transient, "")
-        }
+        "service_unavailable" | "request_timeout" | "team_added_to_org" => (ErrorKind::Transient, ""),
+        // "It's possible some aspect of the operation succeeded before the error was raised."
+        "" | "internal_error" | "fatal_error" => (unexplained(method), ""),
         "invalid_auth" | "not_authed" | "token_revoked" | "token_expired" | "account_inactive" => {
             (ErrorKind::Denied, "check appToken (xapp-…) and botToken (xoxb-…), and that the app is still installed")
         }
@@ -174,7 +185,17 @@ mod tests {
             ("internal_error", ErrorKind::Transient),
             ("", ErrorKind::Transient),
         ] {
+            assert_ne!(failure("m", code, None).kind, ErrorKind::Unclear, "{code}");
             assert_eq!(failure("m", code, None).kind, kind, "{code}");
+        }
+        for (code, kind) in [
+            ("internal_error", ErrorKind::Unclear),
+            ("fatal_error", ErrorKind::Unclear),
+            ("", ErrorKind::Unclear),
+            ("service_unavailable", ErrorKind::Transient),
+            ("msg_too_long", ErrorKind::Permanent),
+        ] {
+            assert_eq!(failure(POST, code, None).kind, kind, "{code}");
         }
         let shown = failure("m", "missing_scope\u{1b}[31m<b>", Some("chat:write\n")).text;
         assert_eq!(shown, "Slack's m failed with missing_scope31mb (needs chat:write)");

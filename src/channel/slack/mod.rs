@@ -19,6 +19,7 @@ use crate::base::error::Result;
 use crate::base::stop::Stop;
 use crate::channel::counters::Counters;
 use crate::channel::pieces::pieces;
+use crate::channel::repeats::{MARK_BYTES, Repeats, marked};
 use crate::channel::sending::Directs;
 use crate::channel::supervisor::Supervisor;
 use crate::channel::{Channel, ChannelStatus, Parts, Progress, Wanted, sending};
@@ -27,8 +28,8 @@ use crate::domain::{Attachment, Delivery, Handoff};
 
 use api::Api;
 
-/// What Slack shows of one message.
-const TEXT_MAX: usize = 4000;
+/// What Slack shows of one message, without the mark of a repeat.
+const TEXT_MAX: usize = 4000 - MARK_BYTES;
 
 /// The channel, being connected from now on.
 pub(super) fn open(
@@ -40,7 +41,7 @@ pub(super) fn open(
     let api = Api::new(parts.client.clone(), config);
     let (clock, connection) = (parts.clock.clone(), socket::SocketMode { api: api.clone() });
     Arc::new(Slack {
-        resend: common.on_unknown == config::OnUnknown::Resend,
+        repeats: Repeats::unknown(common),
         supervisor: Supervisor::start(parts, counters.clone(), connection),
         api,
         counters,
@@ -52,7 +53,7 @@ pub(super) fn open(
 
 struct Slack {
     api: Api,
-    resend: bool,
+    repeats: Repeats,
     supervisor: Supervisor,
     counters: Arc<Counters>,
     clock: Clock,
@@ -64,7 +65,9 @@ impl Slack {
     fn send(&self, delivery: &Delivery, progress: &Progress<'_>) -> Result<()> {
         let conversation = self.directs.place(delivery, |user| self.api.direct(user))?;
         let parts = pieces(&delivery.message, TEXT_MAX, mrkdwn::weigh);
-        sending::in_order(&parts, progress, &self.stop, |_, part| self.api.post(&conversation, &mrkdwn::from_markdown(part)))
+        sending::in_order(&parts, progress, &self.stop, |n, part| {
+            self.api.post(&conversation, &marked(&mrkdwn::from_markdown(part), progress.is_in_doubt(n)))
+        })
     }
 }
 
@@ -73,8 +76,8 @@ impl Channel for Slack {
         Some(Handoff::Worker)
     }
 
-    fn takes_idempotency_key(&self) -> bool {
-        self.resend
+    fn repeats(&self) -> Repeats {
+        self.repeats
     }
 
     fn deliver(&self, delivery: &Delivery, progress: &Progress<'_>) -> Result<()> {

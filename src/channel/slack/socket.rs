@@ -114,8 +114,8 @@ impl SocketMode {
             Some(incoming) => Some(taking::take(line, incoming)?),
             None => None,
         };
-        crash::point("slack.taken");
         socket.send(&ack(id))?;
+        crash::point("channel.acknowledged");
         if let (Some(Taken::Tell(text)), Some(conversation)) = (taken, incoming.and_then(|i| i.conversation))
             && let Err(e) = self.api.post(&conversation, &text)
         {

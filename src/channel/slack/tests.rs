@@ -315,8 +315,8 @@ fn sending() {
         ("**hi** <!here>", Ok(())),
         ("limited", Err(ErrorKind::Throttled(Some(Duration::from_secs(7))))),
         ("away", Err(ErrorKind::Permanent)),
-        ("ill", Err(ErrorKind::Transient)),
-        ("reset", Err(ErrorKind::Transient)),
+        ("ill", Err(ErrorKind::Unclear)),
+        ("reset", Err(ErrorKind::Unclear)),
     ] {
         assert_eq!(send(Some("C1/1.2"), text), expected, "{text}");
     }
@@ -342,9 +342,9 @@ fn a_long_text_goes_in_pieces_and_on_after_the_last_confirmed_one() {
     let recorded = Mutex::new(Vec::new());
     let record = |n| recorded.lock().unwrap().push(n);
     let delivery = delivery(Some("D1"), &text);
-    let failed = fake.channel.deliver(&delivery, &Progress { done: 0, record: &record }).unwrap_err();
+    let failed = fake.channel.deliver(&delivery, &Progress { done: 0, record: &record, may_repeat: false }).unwrap_err();
     assert_eq!((failed.kind, recorded.lock().unwrap().clone()), (ErrorKind::Transient, vec![1, 2]));
-    fake.channel.deliver(&delivery, &Progress { done: 2, record: &record }).unwrap();
+    fake.channel.deliver(&delivery, &Progress { done: 2, record: &record, may_repeat: false }).unwrap();
     let posts: Vec<Value> = fake.http.seen().iter().filter(|s| s.line.contains("postMessage")).map(|s| s.json()).collect();
     let texts: Vec<&str> = posts.iter().map(|p| p["text"].as_str().unwrap()).collect();
     assert_eq!(texts[2], texts[3], "what failed is sent again, and nothing before it");

@@ -40,6 +40,8 @@ pub struct Refusal {
     pub moved_to: Option<i64>,
     /// The markup, not the message, was refused.
     pub is_markup: bool,
+    /// The API itself says that it failed; a server before it, which gave it up, can't know.
+    pub is_verdict: bool,
     /// The status, 0 where there was no answer.
     pub status: u16,
 }
@@ -52,7 +54,7 @@ impl From<Refusal> for Error {
 
 impl From<Error> for Refusal {
     fn from(error: Error) -> Self {
-        Refusal { error, moved_to: None, is_markup: false, status: 0 }
+        Refusal { error, moved_to: None, is_markup: false, is_verdict: false, status: 0 }
     }
 }
 
@@ -66,6 +68,14 @@ impl Api {
     pub fn call(&self, method: &str, body: &Value, cancel: Option<&Cancel>) -> Result<Value, Refusal> {
         let bytes = self.bytes(method, body, Deadlines::within(CONNECT, TOTAL), cancel)?;
         Ok(result(&bytes)?)
+    }
+
+    /// Calls `sendMessage`, which Telegram would do twice where it is called twice: `Unclear` where it is not known whether it did.
+    pub fn send(&self, body: &Value) -> Result<(), Refusal> {
+        let call = self.request("sendMessage", body, Deadlines::within(CONNECT, TOTAL))?.once();
+        let bytes = self.run(&call)?;
+        // What is no answer of the Bot API's tells nothing of what it did.
+        result(&bytes).map(drop).map_err(|e| Error { kind: ErrorKind::Unclear, ..e }.into())
     }
 
     /// Calls `method` within a deadline of its own, best effort.
@@ -99,18 +109,31 @@ impl Api {
     }
 
     fn bytes(&self, method: &str, body: &Value, deadlines: Deadlines, cancel: Option<&Cancel>) -> Result<Vec<u8>, Refusal> {
+        let call = self.request(method, body, deadlines)?;
+        self.run(&cancel.into_iter().fold(call, |call, cancel| call.cancel(cancel)))
+    }
+
+    fn request(&self, method: &str, body: &Value, deadlines: Deadlines) -> Result<Call> {
         if !is_token(self.token.reveal()) {
             let error = Error::new(ErrorKind::Denied, "the token is not formed as a bot's token");
-            return Err(error.hint("it is a number, a colon and about 35 letters, as @BotFather gives it").into());
+            return Err(error.hint("it is a number, a colon and about 35 letters, as @BotFather gives it"));
         }
         let url = format!("{}/bot{}/{method}", self.root, self.token.reveal());
-        let call = Call::post_json(url, body.to_string(), deadlines);
-        let call = cancel.into_iter().fold(call, |call, cancel| call.cancel(cancel));
-        let reply = self.client.send(&call).map_err(|e| self.clean(e))?;
+        Ok(Call::post_json(url, body.to_string(), deadlines))
+    }
+
+    fn run(&self, call: &Call) -> Result<Vec<u8>, Refusal> {
+        let reply = self.client.send(call).map_err(|e| self.clean(e))?;
         match reply.accepted() {
             Ok(mut reply) => Ok(reply.read_all(ANSWER_MAX)?),
             Err(refused) if refused.error.kind == ErrorKind::Stopped => Err(refused.error.into()),
-            Err(refused) => Err(self.refusal(refused.status, &refused.body)),
+            Err(refused) => {
+                let mut said = self.refusal(refused.status, &refused.body);
+                if refused.error.kind == ErrorKind::Unclear && !said.is_verdict {
+                    said.error.kind = ErrorKind::Unclear;
+                }
+                Err(said)
+            }
         }
     }
 
@@ -150,6 +173,7 @@ impl Api {
             moved_to: parameters["migrate_to_chat_id"].as_i64(),
             is_markup: status == 400
                 && ["parse entities", "text is empty", "must be non-empty"].iter().any(|words| lower.contains(words)),
+            is_verdict: said["ok"] == false && !matches!(status, 502 | 504),
             status,
         }
     }

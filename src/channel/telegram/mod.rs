@@ -2,7 +2,7 @@
 //!
 //! Invariant: the token, which is part of every address of the Bot API, is in no text, log or `Debug`; see [`api`]. What is sent goes in
 //! parts, each recorded when it was confirmed, and a part that was confirmed is not sent again. Telegram takes no idempotency key: what
-//! was cut off may have been sent, and `onUnknown` decides. Deliveries that fail are counted; whether the channel works is told by the
+//! left without an answer is `Unclear`, and `onUnknown` decides. Deliveries that fail are counted; whether the channel works is told by the
 //! polls alone. Fails with the call's error kinds; a blocked bot or a chat that is gone is `Permanent`.
 //!
 //! Edited messages are not taken again: the one that was accepted first is what was answered.
@@ -25,6 +25,7 @@ use crate::base::error::{Error, ErrorKind, Result};
 use crate::base::stop::Stop;
 use crate::channel::counters::Counters;
 use crate::channel::pieces::pieces;
+use crate::channel::repeats::{MARK_BYTES, Repeats, marked};
 use crate::channel::supervisor::Supervisor;
 use crate::channel::{Channel, ChannelStatus, Parts, Progress, Wanted, sending};
 use crate::config;
@@ -35,7 +36,7 @@ use api::{Api, Refusal};
 /// Deadline of what nothing hangs on: a typing sign, a word to a stranger.
 const HINT: Duration = Duration::from_secs(5);
 /// Most UTF-16 units of one message. Telegram counts what is left when the markup is read, which is never more than was written.
-const TEXT_MAX: usize = 4096;
+const TEXT_MAX: usize = 4096 - MARK_BYTES;
 
 /// The channel, being connected from now on.
 pub(super) fn open(
@@ -45,10 +46,10 @@ pub(super) fn open(
     counters: Arc<Counters>,
 ) -> Arc<dyn Channel> {
     let api = Arc::new(Api::new(parts.client.clone(), config.api_root, config.token));
-    let (clock, resends) = (parts.clock.clone(), common.on_unknown == config::OnUnknown::Resend);
+    let (clock, repeats) = (parts.clock.clone(), Repeats::unknown(common));
     let poll = poll::Poll { api: api.clone() };
     let supervisor = Supervisor::start(parts, counters.clone(), poll);
-    Arc::new(Telegram { api, clock, counters, supervisor, resends, stop: Stop::new() })
+    Arc::new(Telegram { api, clock, counters, supervisor, repeats, stop: Stop::new() })
 }
 
 struct Telegram {
@@ -56,7 +57,7 @@ struct Telegram {
     clock: Clock,
     counters: Arc<Counters>,
     supervisor: Supervisor,
-    resends: bool,
+    repeats: Repeats,
     stop: Stop,
 }
 
@@ -110,7 +111,8 @@ impl Telegram {
         let answered =
             delivery.metadata.as_ref().and_then(|m| m["messageId"].as_i64()).filter(|_| delivery.conversation_id.is_some());
         sending::in_order(&parts, progress, &self.stop, |n, part| {
-            self.part(&mut target, part, answered.filter(|_| n == 0)).map_err(|e| self.unsure(e))
+            let part = marked(part, progress.is_in_doubt(n));
+            self.part(&mut target, &part, answered.filter(|_| n == 0)).map_err(Error::from)
         })
     }
 
@@ -128,7 +130,7 @@ impl Telegram {
             if let Some(id) = answered.filter(|_| !has_moved) {
                 body["reply_parameters"] = json!({"message_id": id, "allow_sending_without_reply": true});
             }
-            match self.api.call("sendMessage", &target.body(body), None) {
+            match self.api.send(&target.body(body)) {
                 Ok(_) => return Ok(()),
                 Err(refused) if refused.is_markup && !is_plain => is_plain = true,
                 Err(refused) => match refused.moved_to.filter(|_| !has_moved) {
@@ -141,16 +143,6 @@ impl Telegram {
             }
         }
     }
-
-    /// What a failed call means where nothing may be sent twice.
-    fn unsure(&self, refused: Refusal) -> Error {
-        let error = refused.error;
-        if !self.resends && error.kind == ErrorKind::Timeout {
-            return Error { kind: ErrorKind::Permanent, ..error }
-                .hint("it may have been sent or not, and onUnknown is hold: look, then retry or delete it");
-        }
-        error
-    }
 }
 
 impl Channel for Telegram {
@@ -158,8 +150,8 @@ impl Channel for Telegram {
         Some(Handoff::Worker)
     }
 
-    fn takes_idempotency_key(&self) -> bool {
-        self.resends
+    fn repeats(&self) -> Repeats {
+        self.repeats
     }
 
     fn deliver(&self, delivery: &Delivery, progress: &Progress<'_>) -> Result<()> {

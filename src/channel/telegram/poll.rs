@@ -13,6 +13,7 @@ use serde_json::{Value, json};
 use super::api::{Api, result};
 use super::update::{Kind, Me, read};
 use super::{Target, send_hint};
+use crate::base::crash;
 use crate::base::error::{Error, ErrorKind, Result};
 use crate::channel::Taken;
 use crate::channel::supervisor::{Connection, Line};
@@ -96,6 +97,9 @@ impl Poll {
             Err(e) if is_unreadable(&e) => return Err(Error { kind: ErrorKind::Transient, ..e }),
             Err(e) => return Err(e),
         };
+        if state.offset.is_some() {
+            crash::point("channel.acknowledged");
+        }
         state.single = state.single.saturating_sub(1);
         state.answered = true;
         line.connected();

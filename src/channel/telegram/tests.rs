@@ -14,6 +14,7 @@ use super::*;
 use crate::channel::memory;
 use crate::channel::memory::{MemoryInlet, common, fresh, parts};
 use crate::channel::{ChannelState, NotNow, Place, Taken};
+use crate::domain::CutOff;
 use crate::net::scripted::{Scripted, answer, pause, reset};
 
 const TOKEN: &str = "42:CANARY-abcdefghijklmnopqrstuvwxyz012";
@@ -488,9 +489,9 @@ fn parts_that_were_confirmed_are_not_sent_again() {
     let long = delivery(&["a", "b", "c", "d"].map(|c| c.repeat(4000)).join("\n"));
     let recorded = Mutex::new(Vec::new());
     let record = |n| recorded.lock().unwrap().push(n);
-    let error = opened.0.deliver(&long, &Progress { done: 0, record: &record }).unwrap_err();
+    let error = opened.0.deliver(&long, &Progress { done: 0, record: &record, may_repeat: false }).unwrap_err();
     assert_eq!(error.kind, ErrorKind::Throttled(Some(Duration::from_secs(8))));
-    opened.0.deliver(&long, &Progress { done: 2, record: &record }).unwrap();
+    opened.0.deliver(&long, &Progress { done: 2, record: &record, may_repeat: false }).unwrap();
     assert_eq!(*recorded.lock().unwrap(), [1, 2, 3, 4]);
     let first: Vec<_> = fake.sent.lock().unwrap().iter().map(|b| b["text"].as_str().unwrap()[..1].to_string()).collect();
     assert_eq!(first, ["a", "b", "c", "c", "d"]);
@@ -582,7 +583,7 @@ fn typing_is_shown_and_resending_follows_the_configuration() {
     let hold = config::ChannelCommon { on_unknown: config::OnUnknown::Hold, ..common() };
     let inlet = Arc::new(MemoryInlet::default());
     let (resends, holds) = (fake.open(&inlet), fake.open_with(&inlet, &hold));
-    assert_eq!((resends.0.takes_idempotency_key(), holds.0.takes_idempotency_key()), (true, false));
+    assert_eq!((resends.0.repeats().cut_off(), holds.0.repeats().cut_off()), (CutOff::Resent, CutOff::Held));
     resends.0.typing("7", Some("-100/9"));
     let seen = fake.peer.seen();
     let typed = seen.iter().find(|s| s.line.contains("sendChatAction")).unwrap().json();

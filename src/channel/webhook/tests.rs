@@ -39,6 +39,8 @@ fn delivery() -> Delivery {
         metadata: Some(json!({"k": 1})),
         attempts: 1,
         parts_sent: 0,
+        unclear_ms: None,
+        unclear_part: 0,
         last_error: None,
         created_ms: 0,
         sent_ms: None,

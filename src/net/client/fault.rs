@@ -14,10 +14,17 @@ use ureq::Timeout;
 use crate::base::cancel::{Cancel, Why};
 use crate::base::error::{Error, ErrorKind, shorten};
 use crate::net::client::guarded::NotAllowed;
-use crate::net::client::origin;
 
 /// What is shown of a peer's own words.
 const PEER_TEXT_MAX: usize = 200;
+
+/// `scheme://host:port` of a URL, for texts: userinfo, path and query may hold credentials.
+pub fn origin(url: &str) -> String {
+    let Some((scheme, rest)) = url.split_once("://") else { return "the configured address".to_string() };
+    let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
+    let host = authority.rsplit('@').next().unwrap_or_default();
+    format!("{scheme}://{host}")
+}
 
 /// A refusal by status.
 #[derive(Clone, Debug)]

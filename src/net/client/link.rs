@@ -26,6 +26,8 @@ thread_local! {
     static READ_LIMIT: Cell<Option<Duration>> = const { Cell::new(None) };
     /// Whether the call that this thread is in opened a connection (and did not take an idle one).
     static CONNECTED: Cell<bool> = const { Cell::new(false) };
+    /// Whether the call that this thread is in has sent its whole request: it began to wait for an answer.
+    static ASKED: Cell<bool> = const { Cell::new(false) };
     /// What cuts short whatever this thread blocks on.
     static CANCEL: RefCell<Option<Cancel>> = const { RefCell::new(None) };
 }
@@ -33,6 +35,12 @@ thread_local! {
 /// Begins a call on this thread.
 pub fn begin() {
     CONNECTED.set(false);
+    ASKED.set(false);
+}
+
+/// Whether the call's whole request left: the peer may have acted on it.
+pub fn has_asked() -> bool {
+    ASKED.get()
 }
 
 /// Whether the call tried to open a connection of its own.
@@ -173,5 +181,44 @@ impl<T: Transport> Transport for Guarded<T> {
 
     fn is_tls(&self) -> bool {
         self.transport.is_tls()
+    }
+}
+
+/// Connections of any kind, told when a call begins to wait for its answer: above TLS, whose handshake waits, too.
+#[derive(Debug)]
+pub struct Outer<C>(pub C);
+
+impl<C: Connector> Connector for Outer<C> {
+    type Out = Asking<C::Out>;
+
+    fn connect(&self, details: &ConnectionDetails, _: Option<()>) -> Result<Option<Self::Out>, Error> {
+        Ok(self.0.connect(details, None)?.map(Asking))
+    }
+}
+
+/// See [`Outer`].
+#[derive(Debug)]
+pub struct Asking<T>(T);
+
+impl<T: Transport> Transport for Asking<T> {
+    fn buffers(&mut self) -> &mut dyn Buffers {
+        self.0.buffers()
+    }
+
+    fn transmit_output(&mut self, amount: usize, timeout: NextTimeout) -> Result<(), Error> {
+        self.0.transmit_output(amount, timeout)
+    }
+
+    fn await_input(&mut self, timeout: NextTimeout) -> Result<bool, Error> {
+        ASKED.set(true);
+        self.0.await_input(timeout)
+    }
+
+    fn is_open(&mut self) -> bool {
+        self.0.is_open()
+    }
+
+    fn is_tls(&self) -> bool {
+        self.0.is_tls()
     }
 }

@@ -2,7 +2,7 @@
 #![allow(clippy::disallowed_methods)]
 
 use std::io::Write;
-use std::net::TcpListener;
+use std::net::{TcpListener, TcpStream};
 use std::time::Instant;
 
 use super::*;
@@ -341,5 +341,92 @@ fn origins_hold_no_secret() {
         ("nonsense", "the configured address"),
     ] {
         assert_eq!(origin(url), shown);
+    }
+}
+
+/// Answers the first request in peace, and does `second` to the next one, on the same connection if the client likes.
+fn second(second: impl Fn(&mut TcpStream) -> bool + Send + Sync + 'static) -> Scripted {
+    Scripted::new(move |n, _, stream| match n {
+        0 => stream.write_all(answer("200 OK", "application/json", "{}").as_bytes()).is_ok(),
+        _ => second(stream),
+    })
+}
+
+#[test]
+fn what_must_not_be_done_twice_goes_to_the_wire_once() {
+    let call = |peer: &Scripted| Call::post_json(peer.url("/"), "{}", deadlines());
+    let prepared = |peer: &Scripted| {
+        let client = Client::new(2);
+        client.send(&call(peer)).unwrap().read_all(9).unwrap();
+        client
+    };
+    // The peer ends an idle connection just as the next request arrives there: it may have acted on it.
+    let broken = || second(|_| false);
+    let (plain, once) = (broken(), broken());
+    assert_eq!(prepared(&plain).send(&call(&plain)).err().unwrap().kind, ErrorKind::Transient);
+    assert_eq!(plain.seen().len(), 3, "what may be repeated is");
+    assert_eq!(prepared(&once).send(&call(&once).once()).err().unwrap().kind, ErrorKind::Unclear);
+    assert_eq!(once.seen().len(), 2);
+
+    type Second = fn(&mut TcpStream) -> bool;
+    let cut = |stream: &mut TcpStream| stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n{").is_err();
+    let table: [(&str, Second, ErrorKind); 7] = [
+        (
+            "reset",
+            |s| {
+                reset(s);
+                false
+            },
+            ErrorKind::Unclear,
+        ),
+        (
+            "silent",
+            |_| {
+                pause(1500);
+                false
+            },
+            ErrorKind::Unclear,
+        ),
+        ("cut off in the answer", cut, ErrorKind::Unclear),
+        ("500", |s| s.write_all(b"HTTP/1.1 500 X\r\nContent-Length: 0\r\n\r\n").is_ok(), ErrorKind::Unclear),
+        ("503", |s| s.write_all(b"HTTP/1.1 503 X\r\nContent-Length: 0\r\n\r\n").is_ok(), ErrorKind::Transient),
+        ("429", |s| s.write_all(b"HTTP/1.1 429 X\r\nContent-Length: 0\r\n\r\n").is_ok(), ErrorKind::Throttled(None)),
+        ("400", |s| s.write_all(b"HTTP/1.1 400 X\r\nContent-Length: 0\r\n\r\n").is_ok(), ErrorKind::Permanent),
+    ];
+    for (what, does, kind) in table {
+        let peer = second(does);
+        let client = prepared(&peer);
+        let told = client.send(&call(&peer).once()).and_then(|r| Ok(r.accepted()?.read_all(99)?));
+        assert_eq!(told.unwrap_err().kind, kind, "{what}");
+        assert_eq!(peer.seen().len(), 2, "{what}");
+    }
+    // Nothing left: nobody listens, or TLS fails in its handshake (which waits for an answer, too).
+    let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let refused = Call::post_json(format!("http://127.0.0.1:{port}/"), "{}", deadlines()).once();
+    assert_eq!(Client::new(1).send(&refused).err().unwrap().kind, ErrorKind::Transient);
+    let mute = Scripted::says("HTTP/1.1 200 OK\r\n\r\n");
+    let tls = Call::post_json(mute.url("/").replace("http:", "https:"), "{}", deadlines()).once();
+    assert_ne!(Client::new(1).send(&tls).err().unwrap().kind, ErrorKind::Unclear);
+}
+
+#[test]
+fn a_send_that_the_gateway_itself_cuts_short_may_have_arrived() {
+    let peer = Scripted::new(|_, _, _| {
+        hang();
+        false
+    });
+    for (is_once, kind) in [(true, ErrorKind::Unclear), (false, ErrorKind::Stopped)] {
+        let client = Arc::new(Client::new(1));
+        let slow = Deadlines { first_byte: 10 * SECOND, ..deadlines() };
+        let call = Call::post_json(peer.url("/"), "{}", slow);
+        let call = if is_once { call.once() } else { call };
+        let (own, before) = (client.clone(), peer.seen().len());
+        let sender = std::thread::spawn(move || own.send(&call).err().unwrap().kind);
+        while peer.seen().len() == before {
+            pause(5);
+        }
+        pause(50);
+        client.interrupt();
+        assert_eq!(sender.join().unwrap(), kind);
     }
 }

@@ -169,6 +169,7 @@ fn prune_sent(sql: &Sql<'_>, cutoff: i64) -> Ran<usize> {
         })?;
     for seq in &old {
         sql.exec("DELETE FROM sent WHERE seq = ?1", [seq])?;
+        sql.exec("DELETE FROM unclear WHERE seq = ?1", [seq])?;
         sql.exec("DELETE FROM outbox WHERE seq = ?1 AND seq < (SELECT max(seq) FROM outbox)", [seq])?;
     }
     Ok(old.len())

@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use crate::domain::{Approval, Attempt, Claim, Delivery, Outcome};
+use crate::domain::{Approval, Attempt, Claim, CutOff, Delivery, Outcome};
 use crate::store::Result;
 use crate::store::sqlite::approvals::{self, Settled};
 use crate::store::sqlite::ready::Next;
@@ -75,7 +75,7 @@ impl SqliteStore {
     }
 
     /// Takes the next delivery.
-    pub(super) fn take_delivery(&self, durable: &dyn Fn(&str) -> bool) -> Result<Option<Delivery>> {
+    pub(super) fn take_delivery(&self, cut_off: &dyn Fn(&str) -> CutOff) -> Result<Option<Delivery>> {
         self.refill_deliveries()?;
         loop {
             let picked = self.shared.deliveries().pick(self.shared.clock.mono());
@@ -92,9 +92,9 @@ impl SqliteStore {
                 let settle = move |shared: &Shared, _: &Result<()>| settle::delivery(shared, &delivery.id, Next::Now);
                 undo(shared, move |sql| delivering::record(sql, &attempt, look).map(drop), settle);
             };
-            let doubles = durable(&channel);
-            let work = move |sql: &Sql<'_>| delivering::claim(sql, target, !doubles);
-            if let Some(delivery) = self.ask(!doubles, work, after, orphaned)? {
+            let cut_off = cut_off(&channel);
+            let work = move |sql: &Sql<'_>| delivering::claim(sql, target, cut_off != CutOff::Held);
+            if let Some(delivery) = self.ask(cut_off == CutOff::Resent, work, after, orphaned)? {
                 return Ok(Some(delivery));
             }
         }

@@ -11,8 +11,8 @@ use crate::store::sqlite::ready::Next;
 use crate::store::sqlite::recover::Look;
 use crate::store::sqlite::sql::{Ran, Sql, conflict, not_found};
 
-/// Takes a target's head; `None` where there is none. `keyed`: whether sending it again would be harmless.
-pub(super) fn claim(sql: &Sql<'_>, target: i64, keyed: bool) -> Ran<Option<Delivery>> {
+/// Takes a target's head; `None` where there is none. `again`: whether it is put back should the process die now.
+pub(super) fn claim(sql: &Sql<'_>, target: i64, again: bool) -> Ran<Option<Delivery>> {
     let head = sql.one(
         "SELECT p.seq, p.state, o.id FROM pending p CROSS JOIN outbox o ON o.seq = p.seq
          WHERE p.handoff = 0 AND p.target = ?1 ORDER BY p.seq LIMIT 1",
@@ -23,7 +23,7 @@ pub(super) fn claim(sql: &Sql<'_>, target: i64, keyed: bool) -> Ran<Option<Deliv
     sql.exec(
         "UPDATE pending SET state = 1, attempts = attempts + 1, keyed = ?3, next_ms = 0, last_ms = ?4
          WHERE handoff = 0 AND target = ?1 AND seq = ?2",
-        (target, seq, keyed, sql.now_ms()),
+        (target, seq, again, sql.now_ms()),
     )?;
     outbox::delivery(sql, &id).map(Some)
 }
@@ -33,21 +33,24 @@ struct Place {
     handoff: i64,
     target: i64,
     channel: String,
-    /// State and attempts, where it waits.
-    pending: Option<(i64, i64)>,
+    /// State, attempts, and when the last one was begun, where it waits.
+    pending: Option<(i64, i64, i64)>,
     dead: bool,
 }
 
 fn place(sql: &Sql<'_>, id: &str) -> Ran<Place> {
     let found = sql.one(
-        "SELECT o.seq, o.handoff, o.target, o.channel, p.state, p.attempts, d.seq IS NOT NULL FROM outbox o
+        "SELECT o.seq, o.handoff, o.target, o.channel, p.state, p.attempts, p.last_ms, d.seq IS NOT NULL FROM outbox o
          LEFT JOIN pending p ON p.handoff = o.handoff AND p.target = o.target AND p.seq = o.seq
          LEFT JOIN dead d ON d.seq = o.seq WHERE o.id = ?1",
         [id],
         |row| {
-            let pending = row.get::<_, Option<i64>>(4)?.zip(row.get(5)?);
+            let pending = match row.get::<_, Option<i64>>(4)? {
+                Some(state) => Some((state, row.get(5)?, row.get(6)?)),
+                None => None,
+            };
             let (seq, handoff, target) = (row.get(0)?, row.get(1)?, row.get(2)?);
-            Ok(Place { seq, handoff, target, channel: row.get(3)?, pending, dead: row.get(6)? })
+            Ok(Place { seq, handoff, target, channel: row.get(3)?, pending, dead: row.get(7)? })
         },
     )?;
     found.map_or_else(not_found, Ok)
@@ -56,7 +59,7 @@ fn place(sql: &Sql<'_>, id: &str) -> Ran<Place> {
 /// Records how a try ended. Gives when its target goes on, `now` being the monotonic time of `look`.
 pub(super) fn record(sql: &Sql<'_>, attempt: &Attempt, look: Look) -> Ran<Next> {
     let Place { seq, handoff, target, pending, .. } = place(sql, &attempt.delivery_id)?;
-    let Some((SENDING, attempts)) = pending else { return conflict("the delivery is not being sent") };
+    let Some((SENDING, attempts, begun_ms)) = pending else { return conflict("the delivery is not being sent") };
     let mut later = None;
     match &attempt.outcome {
         Outcome::Sent => {
@@ -65,7 +68,14 @@ pub(super) fn record(sql: &Sql<'_>, attempt: &Attempt, look: Look) -> Ran<Next> 
             sql.exec("INSERT OR REPLACE INTO sent VALUES (?1, ?2, ?3)", [seq, attempts, sql.now_ms()])?;
         }
         Outcome::Dead { reason } => outbox::bury(sql, handoff, target, seq, false, attempts, reason)?,
-        Outcome::Retry { after, reason } => {
+        Outcome::Unknown { reason } => {
+            outbox::bury(sql, handoff, target, seq, true, attempts, reason)?;
+            outbox::is_unclear(sql, seq, begun_ms)?;
+        }
+        Outcome::Retry { after, reason, is_unclear } => {
+            if *is_unclear {
+                outbox::is_unclear(sql, seq, begun_ms)?;
+            }
             let next = sql.now_ms().saturating_add(i64::try_from(after.as_millis()).unwrap_or(i64::MAX));
             sql.exec(
                 "UPDATE pending SET state = 0, next_ms = ?4, last_ms = ?5, last_error = ?6
@@ -96,7 +106,7 @@ pub(super) fn record(sql: &Sql<'_>, attempt: &Attempt, look: Look) -> Ran<Next> 
 /// Records how many parts of a delivery that is being sent were confirmed. What was confirmed before stays so.
 pub(super) fn record_part(sql: &Sql<'_>, id: &str, parts: u32) -> Ran<()> {
     let Place { seq, pending, .. } = place(sql, id)?;
-    if !matches!(pending, Some((SENDING, _))) {
+    if !matches!(pending, Some((SENDING, ..))) {
         return conflict("the delivery is not being sent");
     }
     sql.exec(
@@ -146,6 +156,7 @@ pub(super) fn retry(sql: &Sql<'_>, id: &str) -> Ran<(Delivery, Offer)> {
         return conflict("the delivery is neither dead nor unknown");
     }
     sql.exec("DELETE FROM dead WHERE seq = ?1", [seq])?;
+    outbox::forget_unclear(sql, seq)?;
     outbox::wait(sql, handoff, target, seq)?;
     Ok((outbox::delivery(sql, id)?, (handoff == HANDOFF_WORKER).then_some((target, channel))))
 }
@@ -153,13 +164,14 @@ pub(super) fn retry(sql: &Sql<'_>, id: &str) -> Ran<(Delivery, Offer)> {
 /// Removes a delivery that is not being sent. Gives its target.
 pub(super) fn remove(sql: &Sql<'_>, id: &str) -> Ran<Offer> {
     let Place { seq, handoff, target, channel, pending, .. } = place(sql, id)?;
-    if pending.is_some_and(|(state, _)| state == SENDING) {
+    if pending.is_some_and(|(state, ..)| state == SENDING) {
         return conflict("the delivery is being sent");
     }
     outbox::forget(sql, handoff, target, seq)?;
     sql.exec("DELETE FROM dead WHERE seq = ?1", [seq])?;
     sql.exec("DELETE FROM sent WHERE seq = ?1", [seq])?;
     outbox::forget_parts(sql, seq)?;
+    outbox::forget_unclear(sql, seq)?;
     sql.exec("DELETE FROM outbox WHERE seq = ?1", [seq])?;
     Ok((handoff == HANDOFF_WORKER).then_some((target, channel)))
 }

@@ -17,6 +17,8 @@ use crate::store::{Listed, Page};
 pub(super) const HANDOFF_WORKER: i64 = 0;
 /// `Handoff::Receipt` in the tables.
 pub(super) const HANDOFF_RECEIPT: i64 = 1;
+/// What a timeline says of one that was sent although a former try may have arrived.
+const REPEATED: &str = "a former try may have arrived as well";
 /// A delivery's state in `pending`: a worker hands it over.
 pub(super) const SENDING: i64 = 1;
 /// Most deliveries that wait for one user's receipt on one channel.
@@ -95,6 +97,8 @@ pub(super) fn put(sql: &Sql<'_>, o: &NewOutbound, answers: Option<Answered<'_>>)
         message: o.text.clone(),
         metadata: o.metadata.clone(),
         parts_sent: 0,
+        unclear_ms: None,
+        unclear_part: 0,
         attempts: 0,
         last_error: None,
         created_ms,
@@ -147,6 +151,22 @@ pub(super) fn forget_parts(sql: &Sql<'_>, seq: i64) -> Ran<()> {
     sql.exec("DELETE FROM parts WHERE seq = ?1", [seq]).map(drop)
 }
 
+/// Notes that it is not known whether a try that was begun then arrived, behind the parts that were confirmed; of several tries of one
+/// part the first counts.
+pub(super) fn is_unclear(sql: &Sql<'_>, seq: i64, begun_ms: i64) -> Ran<()> {
+    sql.exec(
+        "INSERT INTO unclear VALUES (?1, ?2, coalesce((SELECT sent FROM parts WHERE seq = ?1), 0))
+         ON CONFLICT (seq) DO UPDATE SET begun_ms = excluded.begun_ms, part = excluded.part WHERE part <> excluded.part",
+        [seq, begun_ms],
+    )
+    .map(drop)
+}
+
+/// Takes that back, as for the row that gets its number.
+pub(super) fn forget_unclear(sql: &Sql<'_>, seq: i64) -> Ran<()> {
+    sql.exec("DELETE FROM unclear WHERE seq = ?1", [seq]).map(drop)
+}
+
 /// Erases the deliveries that `filter` names: those not yet sent go, of the others the texts. What a worker is handing over
 /// goes as well, and its record finds nothing. Gives the targets of workers whose heads may be gone.
 pub(super) fn erase(sql: &Sql<'_>, filter: &str, param: impl rusqlite::ToSql) -> Ran<Vec<i64>> {
@@ -163,6 +183,7 @@ pub(super) fn erase(sql: &Sql<'_>, filter: &str, param: impl rusqlite::ToSql) ->
         if waits || dead {
             sql.exec("DELETE FROM dead WHERE seq = ?1", [seq])?;
             forget_parts(sql, seq)?;
+            forget_unclear(sql, seq)?;
             sql.exec("DELETE FROM outbox WHERE seq = ?1", [seq])?;
         } else {
             sql.exec("UPDATE outbox SET text = '', metadata = NULL WHERE seq = ?1", [seq])?;
@@ -199,11 +220,11 @@ pub(super) fn enqueue(sql: &Sql<'_>, outbound: &[NewOutbound], key: Option<&(Str
 
 const COLUMNS: &str = "o.seq, o.id, o.channel, o.user_id, o.peer, o.conversation, CAST(COALESCE(s.id, o.session) AS TEXT),
     CAST(COALESCE(i.id, o.reply_to) AS TEXT), COALESCE(o.text, e.text, ''), o.metadata, o.created_ms, p.state, p.attempts, p.next_ms, p.last_ms,
-    p.last_error, d.unknown, d.attempts, d.at_ms, d.error, t.attempts, t.at_ms, m.sent";
+    p.last_error, d.unknown, d.attempts, d.at_ms, d.error, t.attempts, t.at_ms, m.sent, u.begun_ms, u.part";
 const JOINS: &str = "LEFT JOIN pending p ON p.handoff = o.handoff AND p.target = o.target AND p.seq = o.seq
     LEFT JOIN dead d ON d.seq = o.seq LEFT JOIN sent t ON t.seq = o.seq
     LEFT JOIN sessions s ON s.n = o.session LEFT JOIN inbox i ON i.seq = o.reply_to
-    LEFT JOIN ended e ON e.seq = o.reply_to LEFT JOIN parts m ON m.seq = o.seq";
+    LEFT JOIN ended e ON e.seq = o.reply_to LEFT JOIN parts m ON m.seq = o.seq LEFT JOIN unclear u ON u.seq = o.seq";
 
 struct Read {
     seq: i64,
@@ -244,6 +265,8 @@ fn read(row: &Row<'_>) -> rusqlite::Result<Read> {
         message: row.get(8)?,
         metadata: metadata(row, 9)?,
         parts_sent: row.get::<_, Option<u32>>(22)?.unwrap_or(0),
+        unclear_ms: row.get(23)?,
+        unclear_part: row.get::<_, Option<u32>>(24)?.unwrap_or(0),
         attempts: attempts.unwrap_or(0),
         last_error,
         created_ms: row.get(10)?,
@@ -280,7 +303,8 @@ impl Read {
             DeliveryState::Pending | DeliveryState::Sending if self.delivery.last_error.is_some() => "delivery_failed",
             DeliveryState::Pending | DeliveryState::Sending => return Vec::new(),
         };
-        let detail = self.delivery.last_error.clone().unwrap_or_default();
+        let is_repeat = self.delivery.state == DeliveryState::Sent && self.delivery.unclear_ms.is_some();
+        let detail = if is_repeat { REPEATED.to_string() } else { self.delivery.last_error.clone().unwrap_or_default() };
         vec![TimelineEntry { at_ms: self.at_ms.unwrap_or(self.delivery.created_ms), event: event.into(), detail }]
     }
 }

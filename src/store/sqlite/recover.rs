@@ -85,11 +85,15 @@ fn put_back_turns(sql: &Sql<'_>, recovery: &mut Recovery) -> Ran<()> {
 
 fn put_back_deliveries(sql: &Sql<'_>, recovery: &mut Recovery) -> Ran<()> {
     let sending = sql.all(
-        "SELECT target, seq, keyed, attempts FROM pending WHERE handoff = ?1 AND state = ?2",
+        "SELECT target, seq, keyed, attempts, last_ms FROM pending WHERE handoff = ?1 AND state = ?2",
         [HANDOFF_WORKER, SENDING],
-        |row| Ok((row.get::<_, i64>(0)?, row.get::<_, i64>(1)?, row.get::<_, bool>(2)?, row.get::<_, i64>(3)?)),
+        |row| {
+            let (keyed, attempts): (bool, i64) = (row.get(2)?, row.get(3)?);
+            Ok((row.get::<_, i64>(0)?, row.get::<_, i64>(1)?, keyed, attempts, row.get::<_, i64>(4)?))
+        },
     )?;
-    for (target, seq, keyed, attempts) in sending {
+    for (target, seq, keyed, attempts, begun_ms) in sending {
+        outbox::is_unclear(sql, seq, begun_ms)?;
         if keyed {
             sql.exec("UPDATE pending SET state = 0 WHERE handoff = 0 AND target = ?1 AND seq = ?2", [target, seq])?;
             recovery.resent += 1;

@@ -24,7 +24,7 @@ const PAGE_BYTES: i64 = 512;
 pub(super) const CHECKPOINT_FRAMES: i64 = 6_000;
 
 /// All migrations; the first brings an empty file to version 1.
-pub(super) const MIGRATIONS: &[&str] = &[V1, V2, V3, V4];
+pub(super) const MIGRATIONS: &[&str] = &[V1, V2, V3, V4, V5];
 
 const V1: &str = "
     CREATE TABLE meta (key TEXT PRIMARY KEY, value) WITHOUT ROWID;
@@ -145,6 +145,12 @@ const V4: &str = "
         bytes INTEGER, file TEXT, name TEXT NOT NULL, media_type TEXT NOT NULL, reference TEXT NOT NULL,
         PRIMARY KEY (seq, n)) WITHOUT ROWID;
     CREATE INDEX attachments_kept ON attachments (seq, bytes) WHERE file IS NOT NULL;
+";
+
+/// Sends of which it is not known whether they arrived: rare, so a row of their own.
+const V5: &str = "
+    CREATE TABLE unclear (seq INTEGER PRIMARY KEY, begun_ms INTEGER NOT NULL, -- when the first such try was begun
+        part INTEGER NOT NULL); -- which part it was of
 ";
 
 /// Opens the one connection that writes. The file exists (see `place`). Its writes do not wait for the disk until

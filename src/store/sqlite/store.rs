@@ -6,8 +6,9 @@
 use std::time::Duration;
 
 use crate::domain::{
-    Accepted, Approval, ApprovalState, Attempt, Claim, Decision, Delivery, DeliveryState, Entry, FinishedTurn, InboundMessage,
-    Job, JobRun, LearnedRule, MessageState, NewInbound, NewOutbound, Note, Pairing, SessionInfo, Spent, Step, Summary, Usage,
+    Accepted, Approval, ApprovalState, Attempt, Claim, CutOff, Decision, Delivery, DeliveryState, Entry, FinishedTurn,
+    InboundMessage, Job, JobRun, LearnedRule, MessageState, NewInbound, NewOutbound, Note, Outcome, Pairing, SessionInfo, Spent,
+    Step, Summary, Usage,
 };
 use crate::store::sqlite::approvals::Settled;
 use crate::store::sqlite::audit::Old;
@@ -232,8 +233,8 @@ impl Store for SqliteStore {
         self.submit(DURABLE, move |sql| outbox::enqueue(sql, &outbound, key.as_ref()), done);
     }
 
-    fn claim_delivery(&self, durable: &dyn Fn(&str) -> bool) -> Result<Option<Delivery>> {
-        self.take_delivery(durable)
+    fn claim_delivery(&self, cut_off: &dyn Fn(&str) -> CutOff) -> Result<Option<Delivery>> {
+        self.take_delivery(cut_off)
     }
 
     fn next_delivery_due(&self) -> Option<Duration> {
@@ -241,7 +242,7 @@ impl Store for SqliteStore {
     }
 
     fn record_attempt(&self, attempt: Attempt) -> Result<()> {
-        let soft = !matches!(attempt.outcome, crate::domain::Outcome::Dead { .. });
+        let soft = !matches!(attempt.outcome, Outcome::Dead { .. } | Outcome::Unknown { .. });
         let (id, look) = (attempt.delivery_id.clone(), Look::later(&self.shared.clock));
         let after = move |shared: &Shared, outcome: &Result<Next>| match outcome {
             Ok(next) => settle::delivery(shared, &id, *next),

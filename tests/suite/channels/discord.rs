@@ -65,7 +65,7 @@ fn in_a_guild_it_answers_where_it_is_named() {
 #[test]
 fn killed_behind_the_commit() {
     let (model, discord) = (Model::echo(), Discord::new());
-    let mut gateway = Gateway::prepare(config(&model, &discord)).env("GATELET_CRASH_AT", "discord.taken:1");
+    let mut gateway = Gateway::prepare(config(&model, &discord)).env("GATELET_CRASH_AT", "channel.taken:1");
     gateway.spawn();
     eventually("a session", 20, || (discord.sessions().0 == 1).then_some(()));
     discord.direct(900, 11, "hi");

@@ -58,7 +58,7 @@ fn in_a_channel_it_answers_where_it_is_named_once_and_in_the_thread() {
 #[test]
 fn killed_between_the_commit_and_the_acknowledgement() {
     let (model, slack) = (Model::echo(), Slack::new());
-    let mut gateway = Gateway::prepare(config(&model, &slack)).env("GATELET_CRASH_AT", "slack.taken:1");
+    let mut gateway = Gateway::prepare(config(&model, &slack)).env("GATELET_CRASH_AT", "channel.taken:1");
     slack.direct("U0ANA123", "hi");
     gateway.spawn();
     gateway.wait_exit(20);

@@ -132,6 +132,11 @@ impl Gateway {
         self
     }
 
+    /// The same for one that is there already.
+    pub fn set_env(&mut self, name: &str, value: impl Into<OsString>) {
+        self.environment.push((name.into(), value.into()));
+    }
+
     /// Started through this command line.
     pub fn through(mut self, prefix: &[&str]) -> Self {
         self.prefix = prefix.iter().map(|s| s.to_string()).collect();

@@ -1,5 +1,6 @@
 //! What the tests stand on: a gateway to drive, and the world around it (model, webhook receiver, clients), scripted.
 
+pub mod cable;
 pub mod discord;
 pub mod files;
 pub mod gateway;

@@ -172,7 +172,7 @@ impl Store for FakeStore {
     fn enqueue(&self, _: Vec<NewOutbound>, _: Option<(String, String, String)>, _: Done<Vec<Delivery>>) {
         unasked()
     }
-    fn claim_delivery(&self, _: &dyn Fn(&str) -> bool) -> Result<Option<Delivery>> {
+    fn claim_delivery(&self, _: &dyn Fn(&str) -> crate::domain::CutOff) -> Result<Option<Delivery>> {
         unasked()
     }
     fn next_delivery_due(&self) -> Option<Duration> {

@@ -114,8 +114,8 @@ fn a_delivery_is_the_same_event_however_often_it_is_sent() {
     delivery.metadata = Some(json!({"matrix": {"eventId": "$asked"}}));
     let recorded = Mutex::new(Vec::new());
     let record = |n: u32| recorded.lock().unwrap().push(n);
-    running.matrix.deliver(&delivery, &Progress { done: 0, record: &record }).unwrap();
-    running.matrix.deliver(&delivery, &Progress { done: 2, record: &record }).unwrap();
+    running.matrix.deliver(&delivery, &Progress { done: 0, record: &record, may_repeat: false }).unwrap();
+    running.matrix.deliver(&delivery, &Progress { done: 2, record: &record, may_repeat: false }).unwrap();
     let sent = running.calls("/send/");
     let keys: Vec<_> = sent.iter().map(|s| target(s).1.rsplit('/').next().unwrap().to_string()).collect();
     assert_eq!(keys, ["gatelet-dlv_1-0", "gatelet-dlv_1-1", "gatelet-dlv_1-2", "gatelet-dlv_1-2"]);
@@ -136,8 +136,8 @@ fn what_a_homeserver_refuses_has_its_kind() {
         ("403 Forbidden", "M_FORBIDDEN", ErrorKind::Permanent),
         ("413 Payload Too Large", "M_TOO_LARGE", ErrorKind::Permanent),
         ("404 Not Found", "M_NOT_FOUND", ErrorKind::Permanent),
-        ("500 Internal Server Error", "M_UNKNOWN", ErrorKind::Transient),
-        ("502 Bad Gateway", "", ErrorKind::Transient),
+        ("500 Internal Server Error", "M_UNKNOWN", ErrorKind::Unclear),
+        ("502 Bad Gateway", "", ErrorKind::Unclear),
     ] {
         let code = code.to_string();
         let peer = homeserver(move |_, path, _| if path.contains("/send/") { refuses(status, &code) } else { None });

@@ -103,7 +103,7 @@ fn a_delivery_goes_on_behind_its_confirmed_parts_until_it_is_sent() {
 fn what_was_cut_off_keeps_its_parts_where_a_person_decides() {
     let mut home = Home::new();
     enqueue(&home, vec![letter("ana", "long")]).unwrap();
-    let sending = home.claim_delivery(&|_| true).unwrap().unwrap();
+    let sending = home.claim_delivery(&|_| CutOff::Held).unwrap().unwrap();
     home.record_part(&sending.id, 4).unwrap();
     home.crash();
     assert_eq!(parts(&home, &sending.id), (DeliveryState::Unknown, 4));

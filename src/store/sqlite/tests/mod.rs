@@ -29,8 +29,8 @@ use crate::base::clock::Clock;
 use crate::base::ids::new_id;
 use crate::base::threads::Threads;
 use crate::domain::{
-    Accepted, Approval, ApprovalState, Attempt, Claim, Delivery, FinishedTurn, Handoff, InboundMessage, NewInbound, NewOutbound,
-    Outcome, Spent, Step, StepKind,
+    Accepted, Approval, ApprovalState, Attempt, Claim, CutOff, Delivery, FinishedTurn, Handoff, InboundMessage, NewInbound,
+    NewOutbound, Outcome, Spent, Step, StepKind,
 };
 use crate::store::sqlite::SqliteStore;
 use crate::store::{Page, Result, Store};
@@ -231,7 +231,7 @@ pub(super) fn answer_all(store: &SqliteStore) -> Vec<String> {
 }
 
 pub(super) fn take(store: &SqliteStore) -> Option<Delivery> {
-    store.claim_delivery(&|_| false).unwrap()
+    store.claim_delivery(&|_| CutOff::Resent).unwrap()
 }
 
 pub(super) fn record(store: &SqliteStore, delivery: &Delivery, outcome: Outcome) {
@@ -239,7 +239,7 @@ pub(super) fn record(store: &SqliteStore, delivery: &Delivery, outcome: Outcome)
 }
 
 pub(super) fn retry_after(seconds: u64) -> Outcome {
-    Outcome::Retry { after: Duration::from_secs(seconds), reason: "busy".into() }
+    Outcome::Retry { after: Duration::from_secs(seconds), reason: "busy".into(), is_unclear: false }
 }
 
 pub(super) fn page(limit: usize) -> Page {

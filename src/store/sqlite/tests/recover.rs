@@ -1,7 +1,7 @@
 //! What a start puts right.
 
 use super::*;
-use crate::domain::{DeliveryState, MessageState};
+use crate::domain::{CutOff, DeliveryState, MessageState};
 use crate::store::Recovery;
 
 #[test]
@@ -116,7 +116,10 @@ fn what_was_being_sent_is_sent_again_or_kept_as_unknown() {
     let keyed = |text: &str| NewOutbound { channel: "keyed".into(), ..letter("a", text) };
     enqueue(&home, vec![keyed("k1"), keyed("k2"), letter("a", "d1"), letter("a", "d2")]).unwrap();
     let claim_all = |home: &Home| -> Vec<Delivery> {
-        std::iter::from_fn(|| home.claim_delivery(&|channel| channel == "door").unwrap()).collect()
+        std::iter::from_fn(|| {
+            home.claim_delivery(&|channel| if channel == "door" { CutOff::Held } else { CutOff::Resent }).unwrap()
+        })
+        .collect()
     };
     let before = home.stats();
     assert_eq!(claim_all(&home).iter().map(|d| d.message.as_str()).collect::<Vec<_>>(), ["k1", "d1"]);
@@ -165,4 +168,49 @@ fn a_backlog_beyond_what_memory_holds_flows_after_a_start() {
         early += usize::from(!sessions.insert(claim.session_id));
     }
     assert!(early < 10, "{early} sessions had a second turn before 2,500 had their first");
+}
+
+#[test]
+fn what_is_in_doubt_says_since_when_and_of_which_part() {
+    let mut home = Home::new();
+    enqueue(&home, vec![letter("a", "d1"), letter("b", "d2"), letter("c", "d3")]).unwrap();
+    let cut_off = |home: &Home| home.claim_delivery(&|_| CutOff::Looked).unwrap().unwrap();
+    let doubt = |d: &Delivery| (d.unclear_ms.map(|ms| ms - NOW_MS), d.unclear_part, d.in_doubt_since().is_some());
+    let first = cut_off(&home);
+    assert_eq!(doubt(&first), (None, 0, false));
+    home.record_part(&first.id, 2).unwrap();
+    home.clock.advance(Duration::from_secs(5));
+    home.crash();
+    let again = cut_off(&home);
+    assert_eq!(
+        (again.id.as_str(), doubt(&again)),
+        (first.id.as_str(), (Some(0), 2, true)),
+        "since it was begun, of its third part"
+    );
+    home.crash();
+    assert_eq!(doubt(&home.delivery(&first.id).unwrap()), (Some(0), 2, true), "the first try of a part counts");
+    let again = cut_off(&home);
+    home.record_part(&again.id, 3).unwrap();
+    assert_eq!(doubt(&home.delivery(&first.id).unwrap()), (Some(0), 2, false), "that part was confirmed");
+    home.crash();
+    assert_eq!(doubt(&home.delivery(&first.id).unwrap()), (Some(5000), 3, true), "the next one is in doubt");
+    let sent = cut_off(&home);
+    record(&home, &sent, Outcome::Sent);
+    let shown = home.delivery(&first.id).unwrap();
+    assert_eq!((shown.state, shown.unclear_ms.is_some()), (DeliveryState::Sent, true), "it stays to be seen");
+
+    // A row's number must not hand the doubt on, and a person's retry ends it.
+    let unknown = |home: &Home| {
+        let delivery = cut_off(home);
+        record(home, &delivery, Outcome::Unknown { reason: "no answer".into() });
+        delivery.id
+    };
+    let (second, third) = (unknown(&home), unknown(&home));
+    assert_eq!(home.deliveries(Some(DeliveryState::Unknown), page(9)).unwrap().items.len(), 2);
+    assert_eq!(home.retry_delivery(&second).unwrap().unclear_ms, None);
+    home.drop_delivery(&third).unwrap();
+    assert_eq!(home.sql::<i64>("SELECT count(*) FROM unclear"), 1, "that of the first one");
+    home.clock.advance(Duration::from_secs(100 * 24 * 3600));
+    home.prune(Duration::from_secs(24 * 3600)).unwrap();
+    assert_eq!(home.sql::<i64>("SELECT count(*) FROM unclear"), 0);
 }
