@@ -12,16 +12,16 @@ use crate::cli::remote::Remote;
 /// # Errors
 /// `Usage` for a word that is none; what the gateway answers.
 pub fn run(options: &Options) -> Result<(), Failure> {
-    match options.arguments.first().map(String::as_str) {
-        None | Some("list") => {
+    match options.words().as_slice() {
+        ["list"] => {
             let answer = Remote::find(options, false)?.call("/api/agents", None)?;
             document(options.json, &answer, agents);
         }
-        Some("tools") => {
+        ["tools"] => {
             let answer = Remote::find(options, false)?.call("/api/tools", None)?;
             document(options.json, &answer, tools);
         }
-        Some(other) => return Err(Failure::Usage(format!("agents does not take {other:?}; it takes tools"))),
+        _ => return Err(Failure::Usage("agents takes list or tools".into())),
     }
     Ok(())
 }

@@ -42,7 +42,7 @@ pub fn run(options: &Options) -> Result<(), Failure> {
     let mut talk = Talk {
         connection,
         interactive: std::io::stdin().is_terminal() && std::io::stdout().is_terminal(),
-        agent: options.agent.clone(),
+        agent: options.value("agent").map(str::to_string),
         json: options.json,
         open: HashSet::new(),
         sent: HashMap::new(),

@@ -14,10 +14,9 @@ use crate::telemetry::rfc3339;
 /// # Errors
 /// `Usage`; what the gateway answers.
 pub fn run(options: &Options) -> Result<(), Failure> {
-    let words: Vec<&str> = options.arguments.iter().map(String::as_str).collect();
     let remote = || Remote::find(options, false);
-    match words.as_slice() {
-        [] | ["list"] => document(options.json, &remote()?.call("/api/jobs", None)?, list),
+    match options.words().as_slice() {
+        ["list"] => document(options.json, &remote()?.call("/api/jobs", None)?, list),
         ["add", user] => {
             let body = wanted(options, user)?;
             document(options.json, &remote()?.call("/api/jobs", Some(&body))?, one);
@@ -42,8 +41,8 @@ pub fn run(options: &Options) -> Result<(), Failure> {
 /// The job that the options describe, for the API to judge.
 fn wanted(options: &Options, user: &str) -> Result<Value, Failure> {
     let mut body = json!({"userId": user});
-    for (name, value) in &options.job {
-        match *name {
+    for (name, value) in options.given() {
+        match name {
             "every" => {
                 let ms =
                     pause(value).ok_or_else(|| Failure::Usage(format!("--every {value:?} is no time, as 90s, 15m, 2h or 1d")))?;
@@ -51,11 +50,6 @@ fn wanted(options: &Options, user: &str) -> Result<Value, Failure> {
             }
             "catch-up" => body["catchUp"] = json!(true),
             name => body[name] = json!(value),
-        }
-    }
-    for (name, value) in [("agent", &options.agent), ("channel", &options.channel)] {
-        if let Some(value) = value {
-            body[name] = json!(value);
         }
     }
     Ok(body)

@@ -20,8 +20,8 @@ const SHOWN: usize = 100;
 /// # Errors
 /// `Usage`; what the gateway answers.
 pub fn channels(options: &Options) -> Result<(), Failure> {
-    match words(options).as_slice() {
-        [] | ["list"] => {
+    match options.words().as_slice() {
+        ["list"] => {
             let answer = Remote::find(options, false)?.call("/api/channels", None)?;
             document(options.json, &answer, |a| each(a, "channels", "there are no channels", channel));
         }
@@ -40,8 +40,8 @@ pub fn channels(options: &Options) -> Result<(), Failure> {
 /// # Errors
 /// `Usage`; what the gateway answers.
 pub fn outbox(options: &Options) -> Result<(), Failure> {
-    match words(options).as_slice() {
-        [] | ["list"] => listed(options, "/api/outbox?limit=100", "outbox", delivery)?,
+    match options.words().as_slice() {
+        ["list"] => listed(options, "/api/outbox?limit=100", "outbox", delivery)?,
         ["list", state] => listed(options, &format!("/api/outbox?limit=100&state={}", escaped(state)), "outbox", delivery)?,
         ["retry", id] => {
             let path = format!("/api/outbox/{}/retry", escaped(id));
@@ -61,8 +61,8 @@ pub fn outbox(options: &Options) -> Result<(), Failure> {
 /// # Errors
 /// `Usage`; what the gateway answers.
 pub fn messages(options: &Options) -> Result<(), Failure> {
-    match words(options).as_slice() {
-        [] | ["list"] => listed(options, "/api/messages?limit=100", "messages", message)?,
+    match options.words().as_slice() {
+        ["list"] => listed(options, "/api/messages?limit=100", "messages", message)?,
         ["list", state] => listed(options, &format!("/api/messages?limit=100&state={}", escaped(state)), "messages", message)?,
         ["show", id] => {
             let answer = Remote::find(options, false)?.call(&format!("/api/messages/{}", escaped(id)), None)?;
@@ -82,8 +82,8 @@ pub fn messages(options: &Options) -> Result<(), Failure> {
 /// # Errors
 /// `Usage`; what the gateway answers.
 pub fn sessions(options: &Options) -> Result<(), Failure> {
-    match words(options).as_slice() {
-        [] | ["list"] => listed(options, "/api/sessions?limit=100", "sessions", session)?,
+    match options.words().as_slice() {
+        ["list"] => listed(options, "/api/sessions?limit=100", "sessions", session)?,
         ["show", user] => listed(options, &format!("/api/sessions/{}?limit=20", escaped(user)), "sessions", transcript)?,
         ["erase", user] => {
             Remote::find(options, false)?.request(Method::DELETE, &format!("/api/sessions/{}", escaped(user)), None)?;
@@ -92,10 +92,6 @@ pub fn sessions(options: &Options) -> Result<(), Failure> {
         _ => return Err(Failure::Usage("sessions takes list, show USER or erase USER".into())),
     }
     Ok(())
-}
-
-fn words(options: &Options) -> Vec<&str> {
-    options.arguments.iter().map(String::as_str).collect()
 }
 
 fn listed(options: &Options, path: &str, name: &str, show: fn(&Value)) -> Result<(), Failure> {

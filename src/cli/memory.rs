@@ -16,17 +16,16 @@ const PAGES_MAX: usize = 200;
 /// # Errors
 /// `Usage`; what the gateway answers.
 pub fn run(options: &Options) -> Result<(), Failure> {
-    let words: Vec<&str> = options.arguments.iter().map(String::as_str).collect();
     let remote = || Remote::find(options, false);
-    match words.as_slice() {
+    match options.words().as_slice() {
         ["list", user] => {
-            let agent = options.agent.as_ref().map_or(String::new(), |a| format!("&agent={}", escaped(a)));
+            let agent = options.value("agent").map_or(String::new(), |a| format!("&agent={}", escaped(a)));
             let answer = all(&remote()?, &format!("/api/memory?userId={}{agent}", escaped(user)))?;
             document(options.json, &answer, list);
         }
         ["add", user, note] => {
             let mut body = json!({"userId": user, "text": note});
-            if let Some(agent) = &options.agent {
+            if let Some(agent) = options.value("agent") {
                 body["agent"] = json!(agent);
             }
             document(options.json, &remote()?.call("/api/memory", Some(&body))?, one);
