@@ -59,7 +59,11 @@ fn bash() -> String {
                 String::new()
             };
             let pattern = form.name().map_or(format!("'{} '*", command.name), |name| format!("'{} {name}'", command.name));
-            cases.push_str(&format!("        {pattern}) words='{}'; {}", [words, own].join(" ").trim(), if paths { "paths=1 " } else { "" }));
+            cases.push_str(&format!(
+                "        {pattern}) words='{}'; {}",
+                [words, own].join(" ").trim(),
+                if paths { "paths=1 " } else { "" }
+            ));
             cases.push_str(";;\n");
         }
         if command.forms.iter().any(|f| f.name().is_some()) {
@@ -104,7 +108,8 @@ fn quoted(text: &str) -> String {
 fn zsh() -> String {
     let described = |name: &str, about: &str| quoted(&format!("{}:{}", name.replace(':', "\\:"), about));
     let list = |all: Vec<String>| all.join(" ");
-    let mut out = String::from("#compdef gatelet\n# gatelet's completions for zsh: put this into a file _gatelet in a folder of $fpath\n");
+    let mut out =
+        String::from("#compdef gatelet\n# gatelet's completions for zsh: put this into a file _gatelet in a folder of $fpath\n");
     out.push_str("_gatelet() {\n    local -a commands forms\n    local line state\n    commands=(");
     out.push_str(&list(COMMANDS.iter().map(|c| described(c.name, c.about)).collect()));
     out.push_str(")\n    if (( CURRENT == 2 )); then _describe command commands; return; fi\n    case $words[2] in\n");
@@ -143,7 +148,8 @@ fn options_of(command: &'static Command) -> Vec<&'static Opt> {
 }
 
 fn fish() -> String {
-    let mut out = String::from("# gatelet's completions for fish: gatelet completions fish > ~/.config/fish/completions/gatelet.fish\n");
+    let mut out =
+        String::from("# gatelet's completions for fish: gatelet completions fish > ~/.config/fish/completions/gatelet.fish\n");
     out.push_str("complete -c gatelet -f\n");
     let line = |when: &str, option: &Opt| {
         let short = option.short.map_or(String::new(), |s| format!(" -s {s}"));

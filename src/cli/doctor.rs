@@ -1,6 +1,6 @@
 //! `gatelet doctor`.
-use crate::cli::options::Options;
 use crate::cli::Failure;
+use crate::cli::options::Options;
 /// Runs it.
 ///
 /// # Errors

@@ -1,6 +1,6 @@
 //! `gatelet init`.
-use crate::cli::options::Options;
 use crate::cli::Failure;
+use crate::cli::options::Options;
 /// Runs it.
 ///
 /// # Errors

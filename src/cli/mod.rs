@@ -6,6 +6,7 @@
 mod agents;
 mod approvals;
 mod backup;
+mod bundle;
 mod chat;
 mod check;
 mod completions;

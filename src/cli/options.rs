@@ -13,8 +13,6 @@ use crate::config::nearest;
 /// The command and all that was said with it.
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// The command.
-    pub command: &'static str,
     /// The words behind it, those of one of its forms; where none were said and the first form has a name, that.
     pub arguments: Vec<String>,
     /// `--config`.
@@ -81,7 +79,6 @@ pub fn parse(words: impl IntoIterator<Item = OsString>) -> Result<Parsed, String
     let form = form_of(command, &arguments)?;
     let set = |name: &str| std::env::var(name).ok().filter(|v| !v.is_empty());
     let mut found = Options {
-        command: command.name,
         arguments,
         config: None,
         data_dir: None,
@@ -145,7 +142,9 @@ fn read(words: impl IntoIterator<Item = OsString>) -> Result<Words, String> {
                 }
                 continue;
             }
-            Short(letter) => known.iter().find(|o| o.short == Some(letter)).ok_or_else(|| format!("there is no option -{letter}")),
+            Short(letter) => {
+                known.iter().find(|o| o.short == Some(letter)).ok_or_else(|| format!("there is no option -{letter}"))
+            }
             Long(name) => known.iter().find(|o| o.name == name).ok_or_else(|| unknown(name, found.name.as_deref(), &known)),
         }?;
         if option.name == "help" {
@@ -228,7 +227,7 @@ mod tests {
             Ok(Parsed::Run(o, _)) => {
                 let config = o.config.as_ref().map_or(String::new(), |c| format!(" config={}", c.display()));
                 let more: String = o.given().map(|(name, value)| format!(" {name}={value}")).collect();
-                format!("{} {:?}{}{config}{more}", o.command, o.arguments, if o.json { " json" } else { "" })
+                format!("{:?}{}{config}{more}", o.arguments, if o.json { " json" } else { "" })
             }
             Err(e) => format!("error: {e}"),
         };
@@ -237,20 +236,20 @@ mod tests {
 
     #[test]
     fn words() {
-        check(&[], "serve []");
-        check(&["--config", "a.json"], "serve [] config=a.json");
-        check(&["send", "ana", "hi there", "--json"], "send [\"ana\", \"hi there\"] json");
-        check(&["--json", "send", "--key", "k", "ana", "--channel=c", "hi"], "send [\"ana\", \"hi\"] json key=k channel=c");
-        check(&["check", "--config=b"], "check [] config=b");
-        check(&["send", "ana", "--", "--not-an-option"], "send [\"ana\", \"--not-an-option\"]");
+        check(&[], "[]");
+        check(&["--config", "a.json"], "[] config=a.json");
+        check(&["send", "ana", "hi there", "--json"], "[\"ana\", \"hi there\"] json");
+        check(&["--json", "send", "--key", "k", "ana", "--channel=c", "hi"], "[\"ana\", \"hi\"] json key=k channel=c");
+        check(&["check", "--config=b"], "[] config=b");
+        check(&["send", "ana", "--", "--not-an-option"], "[\"ana\", \"--not-an-option\"]");
         check(&["status", "-h"], "help status");
         check(&["--help"], "help -");
-        check(&["memory", "add", "ana", "likes tea"], "memory [\"add\", \"ana\", \"likes tea\"]");
-        check(&["outbox"], "outbox [\"list\"]");
-        check(&["outbox", "list", "dead"], "outbox [\"list\", \"dead\"]");
-        check(&["logs", "-fn", "5"], "logs [] follow= lines=5");
-        check(&["logs", "-n5", "--level", "warn"], "logs [] lines=5 level=warn");
-        check(&["-V"], "version []");
+        check(&["memory", "add", "ana", "likes tea"], "[\"add\", \"ana\", \"likes tea\"]");
+        check(&["outbox"], "[\"list\"]");
+        check(&["outbox", "list", "dead"], "[\"list\", \"dead\"]");
+        check(&["logs", "-fn", "5"], "[] follow= lines=5");
+        check(&["logs", "-n5", "--level", "warn"], "[] lines=5 level=warn");
+        check(&["-V"], "[]");
     }
 
     #[test]

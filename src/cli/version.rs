@@ -2,9 +2,9 @@
 
 use serde_json::json;
 
+use crate::cli::Failure;
 use crate::cli::options::Options;
 use crate::cli::output::{document, text};
-use crate::cli::Failure;
 
 /// Runs it.
 ///

@@ -84,6 +84,7 @@ pub static COMMANDS: &[Command] = &[
             form("show", "the running configuration"),
             form("get PATH", "one value of it"),
             form("set PATH VALUE", "change a value, live"),
+            form("reload", "have the gateway read the file again (SIGHUP)"),
             form("schema", "the JSON Schema of the file, for editors"),
             form("path", "where the configuration is"),
         ],

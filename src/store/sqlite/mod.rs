@@ -9,6 +9,7 @@
 
 mod approvals;
 mod audit;
+pub mod backup;
 mod claims;
 mod collect;
 mod command;
