@@ -5,6 +5,7 @@
 
 mod agents;
 mod approvals;
+mod ask;
 mod backup;
 mod bundle;
 mod chat;

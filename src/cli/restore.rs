@@ -37,6 +37,10 @@ pub fn run(options: &Options) -> Result<(), Failure> {
     let database = files::store_path(&doc, &places.data_dir);
     places.make_data_dir().map_err(|e| Failure::Failed(e.to_string()))?;
     let told = |e: crate::base::error::Error| Failure::Failed(e.to_string());
+    if let Some(user) = backup::user_of(&database) {
+        let stop = "stop it first (systemctl stop gatelet), then restore";
+        return Err(Failure::Failed(format!("a gateway (process {user}) runs on {}; {stop}", database.display())));
+    }
     let _lock = backup::lock(&database).map_err(told)?;
     // A gateway may run on the database that the present configuration names.
     let former =

@@ -195,6 +195,36 @@ pub fn save(places: &Places, doc: &Value) -> Result<()> {
     write(&places.target, doc)
 }
 
+/// The same where there is none yet; false where there is one, which stays as it is. A new file has mode 0600.
+///
+/// # Errors
+/// `Transient` where the disk refuses it.
+pub fn create(places: &Places, doc: &Value) -> Result<bool> {
+    let refused = |e: io::Error| {
+        Error::new(ErrorKind::Transient, format!("{} cannot be written: {e}", places.target.display()))
+            .hint("name another file with --config, or give this user the right to write there")
+    };
+    if let Some(folder) = places.target.parent().filter(|f| !f.as_os_str().is_empty()) {
+        DirBuilder::new().recursive(true).mode(0o755).create(folder).map_err(refused)?;
+    }
+    disk::create(&places.target, text(doc).as_bytes()).map_err(refused)
+}
+
+/// Keeps a secret in the file `name` of `folder` (which is made, mode 0700), mode 0600, in place of one that is there. Gives its path.
+///
+/// # Errors
+/// `Transient` where the disk refuses it.
+pub fn keep_secret(folder: &Path, name: &str, secret: &Secret) -> Result<PathBuf> {
+    let path = folder.join(name);
+    DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(folder)
+        .and_then(|()| disk::replace(&path, format!("{}\n", secret.reveal()).as_bytes()))
+        .map_err(|e| Error::new(ErrorKind::Transient, format!("the secret {} cannot be kept: {e}", path.display())))?;
+    Ok(path)
+}
+
 /// Keeps a copy of a document that was applied as the last one that worked; writes only where it differs from the one kept.
 ///
 /// # Errors
