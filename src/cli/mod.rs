@@ -30,6 +30,7 @@ mod restore;
 mod send;
 mod serve;
 mod status;
+mod table;
 mod token;
 mod version;
 

@@ -162,7 +162,7 @@ fn read(words: impl IntoIterator<Item = OsString>) -> Result<Words, String> {
 
 /// `; did you mean x?` where something of that kind is near.
 fn close<'a>(name: &str, known: impl IntoIterator<Item = &'a str>) -> String {
-    nearest(name, known).filter(|(_, far)| *far <= 3).map_or(String::new(), |(near, _)| format!("; did you mean {near}?"))
+    nearest(name, known).filter(|(_, far)| *far <= 2).map_or(String::new(), |(near, _)| format!("; did you mean {near}?"))
 }
 
 fn unknown(name: &str, command: Option<&str>, known: &[&'static Opt]) -> String {
@@ -170,7 +170,7 @@ fn unknown(name: &str, command: Option<&str>, known: &[&'static Opt]) -> String 
         Some(command) => command.forms.iter().flat_map(|f| command.options_of(f)).map(|o| o.name).collect(),
         None => known.iter().map(|o| o.name).collect(),
     };
-    let near = nearest(name, own).filter(|(_, far)| *far <= 3).map_or(String::new(), |(n, _)| format!("; did you mean --{n}?"));
+    let near = nearest(name, own).filter(|(_, far)| *far <= 2).map_or(String::new(), |(n, _)| format!("; did you mean --{n}?"));
     format!("there is no option --{name}{near}")
 }
 
