@@ -4,40 +4,44 @@ use serde_json::Value;
 
 use crate::cli::Failure;
 use crate::cli::options::Options;
-use crate::cli::output::{document, field, styled, text};
+use crate::cli::output::{document, field, text};
 use crate::cli::remote::Remote;
+use crate::cli::table::Table;
 
 /// Runs it.
 ///
 /// # Errors
 /// `Usage` for a word that is none; what the gateway answers.
 pub fn run(options: &Options) -> Result<(), Failure> {
-    match options.arguments.first().map(String::as_str) {
-        None | Some("list") => {
+    match options.words().as_slice() {
+        ["list"] => {
             let answer = Remote::find(options, false)?.call("/api/agents", None)?;
             document(options.json, &answer, agents);
         }
-        Some("tools") => {
+        ["tools"] => {
             let answer = Remote::find(options, false)?.call("/api/tools", None)?;
             document(options.json, &answer, tools);
         }
-        Some(other) => return Err(Failure::Usage(format!("agents does not take {other:?}; it takes tools"))),
+        _ => return Err(Failure::Usage("agents takes list or tools".into())),
     }
     Ok(())
 }
 
 fn agents(answer: &Value) {
+    let mut table = Table::new(&["NAME", "PROVIDER", "MODEL", "STATE", "LAST ERROR"]);
     for agent in answer["agents"].as_array().into_iter().flatten() {
-        let more = agent["lastError"].as_str().map_or(String::new(), |_| format!(": {}", field(agent, "lastError")));
-        let head = format!("{} ({}, {})", field(agent, "name"), field(agent, "provider"), field(agent, "model"));
-        text(&format!("{}: {}{more}", styled("1", &head), field(agent, "state")));
+        let error = agent["lastError"].as_str().map_or(String::new(), |_| field(agent, "lastError"));
+        table.row([field(agent, "name"), field(agent, "provider"), field(agent, "model"), field(agent, "state"), error]);
     }
+    table.show("there are no agents");
 }
 
 fn tools(answer: &Value) {
+    let mut table = Table::new(&["TOOL", "WHAT IT DOES"]);
     for tool in answer["tools"].as_array().into_iter().flatten() {
-        text(&format!("{}: {}", styled("1", &field(tool, "name")), field(tool, "description")));
+        table.row([field(tool, "name"), field(tool, "description")]);
     }
+    table.show("there are no tools");
     text(&format!("what no rule names: {}", field(answer, "default")));
     for rule in answer["rules"].as_array().into_iter().flatten() {
         let arguments = crate::cli::output::harmless(&rule["arguments"].to_string());

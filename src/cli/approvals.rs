@@ -15,9 +15,8 @@ use crate::cli::remote::{Remote, escaped};
 /// # Errors
 /// `Usage`; what the gateway answers (`Failed` where somebody decided before).
 pub fn run(options: &Options) -> Result<(), Failure> {
-    let words: Vec<&str> = options.arguments.iter().map(String::as_str).collect();
-    match words.as_slice() {
-        [] | ["list"] => {
+    match options.words().as_slice() {
+        ["list"] => {
             let answer = Remote::find(options, false)?.call("/api/approvals?limit=500", None)?;
             document(options.json, &answer, list);
         }

@@ -3,10 +3,12 @@
 use serde_json::{Value, json};
 use ureq::http::Method;
 
+use crate::base::clock::Clock;
 use crate::cli::Failure;
 use crate::cli::options::Options;
-use crate::cli::output::{document, field, harmless, styled, text};
+use crate::cli::output::{document, field, harmless, text};
 use crate::cli::remote::{Remote, escaped};
+use crate::cli::table::{Table, age};
 use crate::telemetry::rfc3339;
 
 /// Runs it.
@@ -14,10 +16,9 @@ use crate::telemetry::rfc3339;
 /// # Errors
 /// `Usage`; what the gateway answers.
 pub fn run(options: &Options) -> Result<(), Failure> {
-    let words: Vec<&str> = options.arguments.iter().map(String::as_str).collect();
     let remote = || Remote::find(options, false);
-    match words.as_slice() {
-        [] | ["list"] => document(options.json, &remote()?.call("/api/jobs", None)?, list),
+    match options.words().as_slice() {
+        ["list"] => document(options.json, &remote()?.call("/api/jobs", None)?, list),
         ["add", user] => {
             let body = wanted(options, user)?;
             document(options.json, &remote()?.call("/api/jobs", Some(&body))?, one);
@@ -42,8 +43,8 @@ pub fn run(options: &Options) -> Result<(), Failure> {
 /// The job that the options describe, for the API to judge.
 fn wanted(options: &Options, user: &str) -> Result<Value, Failure> {
     let mut body = json!({"userId": user});
-    for (name, value) in &options.job {
-        match *name {
+    for (name, value) in options.given() {
+        match name {
             "every" => {
                 let ms =
                     pause(value).ok_or_else(|| Failure::Usage(format!("--every {value:?} is no time, as 90s, 15m, 2h or 1d")))?;
@@ -51,11 +52,6 @@ fn wanted(options: &Options, user: &str) -> Result<Value, Failure> {
             }
             "catch-up" => body["catchUp"] = json!(true),
             name => body[name] = json!(value),
-        }
-    }
-    for (name, value) in [("agent", &options.agent), ("channel", &options.channel)] {
-        if let Some(value) = value {
-            body[name] = json!(value);
         }
     }
     Ok(body)
@@ -76,27 +72,37 @@ fn pause(text: &str) -> Option<u64> {
 }
 
 fn list(answer: &Value) {
-    let jobs = answer["jobs"].as_array().map_or(&[][..], Vec::as_slice);
-    jobs.iter().for_each(one);
-    if jobs.is_empty() {
-        text("no jobs");
-    }
+    table(answer["jobs"].as_array().map_or(&[][..], Vec::as_slice));
 }
 
 fn one(job: &Value) {
-    let when = ["at", "every", "cron"].into_iter().find_map(|key| match &job[key] {
-        Value::String(text) => Some(format!("{key} {}", harmless(text))),
-        Value::Number(ms) => Some(format!("{key} {ms} ms")),
-        _ => None,
-    });
-    let next = job["nextMs"].as_i64().map_or("never again".into(), |ms| format!("next {}", rfc3339(ms)));
-    let work = if job["prompt"].is_string() {
-        format!("{}: {}", field(job, "agent"), field(job, "prompt"))
-    } else {
-        field(job, "message")
-    };
-    let (id, user, by) = (styled("1", &field(job, "id")), field(job, "userId"), field(job, "by"));
-    text(&format!("{id} ({by}) for {user}, {}, {next}: {work}", when.unwrap_or_default()));
+    table(std::slice::from_ref(job));
+}
+
+fn table(jobs: &[Value]) {
+    let (mut table, now_ms) = (Table::new(&["ID", "WHEN", "NEXT", "FOR", "BY", "WHAT"]), Clock::system().unix_ms());
+    for job in jobs {
+        let when = ["at", "every", "cron"].into_iter().find_map(|key| match &job[key] {
+            Value::String(text) => Some(harmless(text)),
+            Value::Number(ms) => Some(format!("every {}", spelled(ms.as_u64().unwrap_or(0)))),
+            _ => None,
+        });
+        let next = job["nextMs"].as_i64().map_or("never".into(), |ms| age(Some(ms), now_ms));
+        let work = if job["prompt"].is_string() {
+            format!("{}: {}", field(job, "agent"), field(job, "prompt"))
+        } else {
+            field(job, "message")
+        };
+        table.row([field(job, "id"), when.unwrap_or_default(), next, field(job, "userId"), field(job, "by"), work]);
+    }
+    table.show("no jobs");
+}
+
+/// A pause as `--every` takes it.
+fn spelled(ms: u64) -> String {
+    let units = [(86_400_000, "d"), (3_600_000, "h"), (60_000, "m"), (1000, "s"), (1, "ms")];
+    let (unit, name) = units.into_iter().find(|(unit, _)| ms > 0 && ms % unit == 0).unwrap_or((1, "ms"));
+    format!("{}{name}", ms / unit)
 }
 
 fn runs(answer: &Value) {
@@ -126,6 +132,7 @@ mod tests {
             ("5y", None),
         ] {
             assert_eq!(super::pause(text), ms, "{text}");
+            assert!(ms.is_none_or(|ms| super::pause(&super::spelled(ms)) == Some(ms)), "{text}");
         }
     }
 }

@@ -6,11 +6,14 @@
 use serde_json::{Value, json};
 use ureq::http::Method;
 
+use crate::base::clock::Clock;
 use crate::base::error::shorten;
 use crate::cli::Failure;
 use crate::cli::options::Options;
-use crate::cli::output::{document, field, styled, text};
+use crate::cli::output::{document, field, styled, text, time_of_day};
 use crate::cli::remote::{Remote, escaped};
+use crate::cli::table::{Table, age};
+use crate::telemetry::rfc3339;
 
 /// Longest text that a list shows of one entry, in bytes.
 const SHOWN: usize = 100;
@@ -20,15 +23,17 @@ const SHOWN: usize = 100;
 /// # Errors
 /// `Usage`; what the gateway answers.
 pub fn channels(options: &Options) -> Result<(), Failure> {
-    match words(options).as_slice() {
-        [] | ["list"] => {
+    match options.words().as_slice() {
+        ["list"] => {
             let answer = Remote::find(options, false)?.call("/api/channels", None)?;
-            document(options.json, &answer, |a| each(a, "channels", "there are no channels", channel));
+            document(options.json, &answer, |a| {
+                table(a["channels"].as_array().map_or(&[][..], Vec::as_slice), &a["next"], CHANNELS, channel)
+            });
         }
         ["reconnect", name] => {
             let path = format!("/api/channels/{}/reconnect", escaped(name));
             let answer = Remote::find(options, false)?.call(&path, Some(&json!({})))?;
-            document(options.json, &answer, channel);
+            document(options.json, &answer, |c| one(c, CHANNELS, channel));
         }
         _ => return Err(Failure::Usage("channels takes list, or reconnect with a name".into())),
     }
@@ -40,12 +45,14 @@ pub fn channels(options: &Options) -> Result<(), Failure> {
 /// # Errors
 /// `Usage`; what the gateway answers.
 pub fn outbox(options: &Options) -> Result<(), Failure> {
-    match words(options).as_slice() {
-        [] | ["list"] => listed(options, "/api/outbox?limit=100", "outbox", delivery)?,
-        ["list", state] => listed(options, &format!("/api/outbox?limit=100&state={}", escaped(state)), "outbox", delivery)?,
+    match options.words().as_slice() {
+        ["list"] => listed(options, "/api/outbox?limit=100", "outbox", OUTBOX, delivery)?,
+        ["list", state] => {
+            listed(options, &format!("/api/outbox?limit=100&state={}", escaped(state)), "outbox", OUTBOX, delivery)?
+        }
         ["retry", id] => {
             let path = format!("/api/outbox/{}/retry", escaped(id));
-            document(options.json, &Remote::find(options, false)?.call(&path, Some(&json!({})))?, delivery);
+            document(options.json, &Remote::find(options, false)?.call(&path, Some(&json!({})))?, |d| one(d, OUTBOX, delivery));
         }
         ["drop", id] => {
             Remote::find(options, false)?.request(Method::DELETE, &format!("/api/outbox/{}", escaped(id)), None)?;
@@ -61,16 +68,18 @@ pub fn outbox(options: &Options) -> Result<(), Failure> {
 /// # Errors
 /// `Usage`; what the gateway answers.
 pub fn messages(options: &Options) -> Result<(), Failure> {
-    match words(options).as_slice() {
-        [] | ["list"] => listed(options, "/api/messages?limit=100", "messages", message)?,
-        ["list", state] => listed(options, &format!("/api/messages?limit=100&state={}", escaped(state)), "messages", message)?,
+    match options.words().as_slice() {
+        ["list"] => listed(options, "/api/messages?limit=100", "messages", MESSAGES, message)?,
+        ["list", state] => {
+            listed(options, &format!("/api/messages?limit=100&state={}", escaped(state)), "messages", MESSAGES, message)?
+        }
         ["show", id] => {
             let answer = Remote::find(options, false)?.call(&format!("/api/messages/{}", escaped(id)), None)?;
             document(options.json, &answer, life);
         }
         ["retry", id] => {
             let path = format!("/api/messages/{}/retry", escaped(id));
-            document(options.json, &Remote::find(options, false)?.call(&path, Some(&json!({})))?, message);
+            document(options.json, &Remote::find(options, false)?.call(&path, Some(&json!({})))?, |m| one(m, MESSAGES, message));
         }
         _ => return Err(Failure::Usage("messages takes list, list STATE, show ID or retry ID".into())),
     }
@@ -82,9 +91,12 @@ pub fn messages(options: &Options) -> Result<(), Failure> {
 /// # Errors
 /// `Usage`; what the gateway answers.
 pub fn sessions(options: &Options) -> Result<(), Failure> {
-    match words(options).as_slice() {
-        [] | ["list"] => listed(options, "/api/sessions?limit=100", "sessions", session)?,
-        ["show", user] => listed(options, &format!("/api/sessions/{}?limit=20", escaped(user)), "sessions", transcript)?,
+    match options.words().as_slice() {
+        ["list"] => listed(options, "/api/sessions?limit=100", "sessions", SESSIONS, session)?,
+        ["show", user] => {
+            let path = format!("/api/sessions/{}?limit=20", escaped(user));
+            document(options.json, &Remote::find(options, false)?.call(&path, None)?, transcripts);
+        }
         ["erase", user] => {
             Remote::find(options, false)?.request(Method::DELETE, &format!("/api/sessions/{}", escaped(user)), None)?;
             document(options.json, &json!({"userId": user, "erased": true}), |_| text(&format!("{user}: erased")));
@@ -94,76 +106,102 @@ pub fn sessions(options: &Options) -> Result<(), Failure> {
     Ok(())
 }
 
-fn words(options: &Options) -> Vec<&str> {
-    options.arguments.iter().map(String::as_str).collect()
-}
-
-fn listed(options: &Options, path: &str, name: &str, show: fn(&Value)) -> Result<(), Failure> {
+/// Asks for a list and shows it as a table of these headings, a row for each entry.
+fn listed(options: &Options, path: &str, name: &str, heads: Heads, row: Row) -> Result<(), Failure> {
     let answer = Remote::find(options, false)?.call(path, None)?;
-    document(options.json, &answer, |a| each(a, name, "there is nothing", show));
+    document(options.json, &answer, |a| table(a[name].as_array().map_or(&[][..], Vec::as_slice), &a["next"], heads, row));
     Ok(())
 }
 
-fn each(answer: &Value, name: &str, none: &str, show: fn(&Value)) {
-    let items = answer[name].as_array().map_or(&[][..], Vec::as_slice);
-    items.iter().for_each(show);
-    if items.is_empty() {
-        text(none);
-    }
-    if answer["next"].is_string() {
+type Heads = &'static [&'static str];
+type Row = fn(&Value, i64) -> Vec<String>;
+
+fn table(items: &[Value], next: &Value, heads: Heads, row: Row) {
+    let (mut table, now_ms) = (Table::new(heads), Clock::system().unix_ms());
+    items.iter().for_each(|item| table.row(row(item, now_ms)));
+    table.show("there is nothing");
+    if next.is_string() {
         text("there are more; --json shows where the list goes on");
     }
 }
 
+fn one(item: &Value, heads: Heads, row: Row) {
+    table(std::slice::from_ref(item), &Value::Null, heads, row);
+}
+
+fn when(document: &Value, key: &str, now_ms: i64) -> String {
+    age(document[key].as_i64(), now_ms)
+}
+
 fn short(document: &Value, key: &str) -> String {
-    shorten(&field(document, key).replace(['\n', '\t'], " "), SHOWN)
+    shorten(&field(document, key), SHOWN)
 }
 
-/// `: why` where something went wrong.
-fn why(document: &Value, key: &str) -> String {
-    document[key].as_str().map_or(String::new(), |_| format!(": {}", field(document, key)))
+/// What went wrong, and behind it the text.
+fn trouble(document: &Value, key: &str, text: &str) -> String {
+    match document[key].as_str() {
+        Some(_) => format!("{}: {}", short(document, key), short(document, text)),
+        None => short(document, text),
+    }
 }
 
-fn channel(c: &Value) {
-    let head = styled("1", &field(c, "name"));
-    let counts = format!("in {}, out {}, failed {}, reconnects {}", c["received"], c["sent"], c["failed"], c["reconnects"]);
-    text(&format!("{head} ({}): {}{}; {counts}", field(c, "type"), field(c, "state"), why(c, "lastError")));
+const CHANNELS: Heads = &["NAME", "TYPE", "STATE", "SINCE", "IN", "OUT", "FAILED", "LAST ERROR"];
+
+fn channel(c: &Value, now_ms: i64) -> Vec<String> {
+    let error = c["lastError"].as_str().map_or(String::new(), |_| field(c, "lastError"));
+    let count = |key: &str| c[key].to_string();
+    let since = when(c, "sinceMs", now_ms);
+    vec![field(c, "name"), field(c, "type"), field(c, "state"), since, count("received"), count("sent"), count("failed"), error]
 }
 
-fn delivery(d: &Value) {
-    let head = format!("{} to {} by {}", styled("1", &field(d, "id")), field(d, "userId"), field(d, "channel"));
-    text(&format!("{head}: {}{}; {}", field(d, "state"), why(d, "lastError"), short(d, "message")));
+const OUTBOX: Heads = &["ID", "AGE", "STATE", "TO", "BY", "MESSAGE"];
+
+fn delivery(d: &Value, now_ms: i64) -> Vec<String> {
+    let (text, age) = (trouble(d, "lastError", "message"), when(d, "createdMs", now_ms));
+    vec![field(d, "id"), age, field(d, "state"), field(d, "userId"), field(d, "channel"), text]
 }
 
-fn message(m: &Value) {
-    let head = format!("{} from {} by {}", styled("1", &field(m, "id")), field(m, "userId"), field(m, "channel"));
-    text(&format!("{head}: {}{}; {}", field(m, "state"), why(m, "error"), short(m, "message")));
+const MESSAGES: Heads = &["ID", "AGE", "STATE", "FROM", "BY", "MESSAGE"];
+
+fn message(m: &Value, now_ms: i64) -> Vec<String> {
+    let (text, age) = (trouble(m, "error", "message"), when(m, "receivedMs", now_ms));
+    vec![field(m, "id"), age, field(m, "state"), field(m, "userId"), field(m, "channel"), text]
 }
 
 fn life(m: &Value) {
-    message(m);
+    table(std::slice::from_ref(m), &Value::Null, MESSAGES, message);
+    text(&styled("2", "timeline"));
     for event in m["timeline"].as_array().into_iter().flatten() {
-        text(&format!(
-            "  {} {} {}",
-            event["atMs"],
-            field(event, "event"),
-            event["detail"].as_str().map_or(String::new(), |_| field(event, "detail"))
-        ));
+        let time = event["atMs"].as_i64().map_or("-".into(), |ms| time_of_day(&rfc3339(ms)));
+        let detail = event["detail"].as_str().map_or(String::new(), |_| short(event, "detail"));
+        text(format!("  {time}  {:<18} {detail}", field(event, "event")).trim_end());
     }
-    m["deliveries"].as_array().into_iter().flatten().for_each(delivery);
+    let deliveries = m["deliveries"].as_array().map_or(&[][..], Vec::as_slice);
+    if !deliveries.is_empty() {
+        table(deliveries, &Value::Null, OUTBOX, delivery);
+    }
     if m["reply"].is_string() {
+        text(&styled("2", "reply"));
         text(&field(m, "reply"));
     }
 }
 
-fn session(s: &Value) {
-    let head = format!("{} of {} by {}", styled("1", &field(s, "id")), field(s, "userId"), field(s, "channel"));
-    text(&format!("{head}, agent {}: {} turns", field(s, "agent"), s["turns"]));
+const SESSIONS: Heads = &["ID", "USED", "TURNS", "USER", "BY", "AGENT"];
+
+fn session(s: &Value, now_ms: i64) -> Vec<String> {
+    let used = when(s, "updatedMs", now_ms);
+    vec![field(s, "id"), used, s["turns"].to_string(), field(s, "userId"), field(s, "channel"), field(s, "agent")]
 }
 
-fn transcript(s: &Value) {
-    session(s);
-    for entry in s["transcript"].as_array().into_iter().flatten() {
-        text(&format!("  {}: {}", field(entry, "role"), field(entry, "text")));
+fn transcripts(answer: &Value) {
+    let sessions = answer["sessions"].as_array().map_or(&[][..], Vec::as_slice);
+    for one in sessions {
+        table(std::slice::from_ref(one), &Value::Null, SESSIONS, session);
+        for entry in one["transcript"].as_array().into_iter().flatten() {
+            text(&format!("  {} {}", styled("1", &format!("{}:", field(entry, "role"))), field(entry, "text")));
+        }
+    }
+    if sessions.is_empty() {
+        text("there is nothing");
     }
 }

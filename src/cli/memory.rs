@@ -5,8 +5,9 @@ use ureq::http::Method;
 
 use crate::cli::Failure;
 use crate::cli::options::Options;
-use crate::cli::output::{document, field, styled, text};
+use crate::cli::output::{document, field, text};
 use crate::cli::remote::{Remote, escaped};
+use crate::cli::table::Table;
 
 /// Pages that are asked for: all notes of a user with a hundred agents.
 const PAGES_MAX: usize = 200;
@@ -16,17 +17,16 @@ const PAGES_MAX: usize = 200;
 /// # Errors
 /// `Usage`; what the gateway answers.
 pub fn run(options: &Options) -> Result<(), Failure> {
-    let words: Vec<&str> = options.arguments.iter().map(String::as_str).collect();
     let remote = || Remote::find(options, false);
-    match words.as_slice() {
+    match options.words().as_slice() {
         ["list", user] => {
-            let agent = options.agent.as_ref().map_or(String::new(), |a| format!("&agent={}", escaped(a)));
+            let agent = options.value("agent").map_or(String::new(), |a| format!("&agent={}", escaped(a)));
             let answer = all(&remote()?, &format!("/api/memory?userId={}{agent}", escaped(user)))?;
             document(options.json, &answer, list);
         }
         ["add", user, note] => {
             let mut body = json!({"userId": user, "text": note});
-            if let Some(agent) = &options.agent {
+            if let Some(agent) = options.value("agent") {
                 body["agent"] = json!(agent);
             }
             document(options.json, &remote()?.call("/api/memory", Some(&body))?, one);
@@ -60,13 +60,15 @@ fn all(remote: &Remote, path: &str) -> Result<Value, Failure> {
 }
 
 fn one(note: &Value) {
-    text(&format!("{} ({}): {}", styled("1", &field(note, "id")), field(note, "agent"), field(note, "text")));
+    table(std::slice::from_ref(note));
+}
+
+fn table(notes: &[Value]) {
+    let mut table = Table::new(&["ID", "AGENT", "NOTE"]);
+    notes.iter().for_each(|note| table.row([field(note, "id"), field(note, "agent"), field(note, "text")]));
+    table.show("nothing is kept");
 }
 
 fn list(answer: &Value) {
-    let notes = answer["memory"].as_array().map_or(&[][..], Vec::as_slice);
-    notes.iter().for_each(one);
-    if notes.is_empty() {
-        text("nothing is kept");
-    }
+    table(answer["memory"].as_array().map_or(&[][..], Vec::as_slice));
 }

@@ -21,6 +21,11 @@ pub fn error(line: &str) {
     let _ = writeln!(std::io::stderr(), "gatelet: {line}");
 }
 
+/// What is said beside the answer, to standard error.
+pub fn note(line: &str) {
+    let _ = writeln!(std::io::stderr(), "{line}");
+}
+
 /// One problem of several, to standard error.
 pub fn problem(line: &str) {
     let _ = writeln!(std::io::stderr(), "  {line}");
@@ -51,6 +56,50 @@ pub fn harmless(text: &str) -> String {
     text.chars()
         .flat_map(|c| if c.is_control() && !matches!(c, '\n' | '\t') { c.escape_unicode().collect::<Vec<_>>() } else { vec![c] })
         .collect()
+}
+
+/// The time of day of an RFC 3339 time, to the second; the whole text where it is none.
+pub fn time_of_day(time: &str) -> String {
+    time.get(11..19).map_or_else(|| harmless(time), harmless)
+}
+
+/// A number of bytes for people.
+pub fn size(bytes: u64) -> String {
+    let units = ["B", "KB", "MB", "GB", "TB"];
+    let (mut value, mut unit) = (bytes as f64, 0);
+    while value >= 1000.0 && unit + 1 < units.len() {
+        (value, unit) = (value / 1000.0, unit + 1);
+    }
+    if unit == 0 { format!("{bytes} B") } else { format!("{value:.1} {}", units[unit]) }
+}
+
+/// How far something is, on a line of the terminal's that is written over; nothing where standard error is no terminal.
+pub struct Progress {
+    is_shown: bool,
+    last: Option<u64>,
+}
+
+impl Progress {
+    /// One that is shown to people alone.
+    pub fn new(json: bool) -> Progress {
+        Progress { is_shown: !json && std::io::stderr().is_terminal(), last: None }
+    }
+
+    /// Shows how much of how much is done.
+    pub fn show(&mut self, what: &str, done: u64, of: u64) {
+        let percent = (done * 100).checked_div(of).unwrap_or(100);
+        if self.is_shown && self.last != Some(percent) {
+            self.last = Some(percent);
+            let _ = write!(std::io::stderr(), "\r{what}: {} of {} ({percent} %) ", size(done), size(of)); // only shown
+        }
+    }
+
+    /// Takes the line away.
+    pub fn end(&mut self) {
+        if self.is_shown && self.last.is_some() {
+            let _ = write!(std::io::stderr(), "\r\x1b[K"); // only shown
+        }
+    }
 }
 
 #[cfg(test)]

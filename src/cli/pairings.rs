@@ -6,17 +6,17 @@ use serde_json::{Value, json};
 
 use crate::cli::Failure;
 use crate::cli::options::Options;
-use crate::cli::output::{document, field, styled, text};
+use crate::cli::output::{document, field, text};
 use crate::cli::remote::{Remote, escaped};
+use crate::cli::table::Table;
 
 /// Runs it.
 ///
 /// # Errors
 /// `Usage`; what the gateway answers (`Failed` for a code that nobody waits under).
 pub fn run(options: &Options) -> Result<(), Failure> {
-    let words: Vec<&str> = options.arguments.iter().map(String::as_str).collect();
-    match words.as_slice() {
-        [] | ["list"] => {
+    match options.words().as_slice() {
+        ["list"] => {
             let answer = Remote::find(options, false)?.call("/api/pairings?limit=500", None)?;
             document(options.json, &answer, list);
         }
@@ -33,12 +33,9 @@ pub fn run(options: &Options) -> Result<(), Failure> {
 }
 
 fn list(answer: &Value) {
-    let pairings = answer["pairings"].as_array().map_or(&[][..], Vec::as_slice);
-    for p in pairings {
-        let (user, name, channel) = (field(p, "userId"), field(p, "name"), field(p, "channel"));
-        text(&format!("{} {user} on {channel}, who says to be {name:?}", styled("1", &field(p, "code"))));
+    let mut table = Table::new(&["CODE", "USER", "CHANNEL", "SAYS TO BE"]);
+    for p in answer["pairings"].as_array().into_iter().flatten() {
+        table.row([field(p, "code"), field(p, "userId"), field(p, "channel"), format!("{:?}", field(p, "name"))]);
     }
-    if pairings.is_empty() {
-        text("nobody waits to be let in");
-    }
+    table.show("nobody waits to be let in");
 }

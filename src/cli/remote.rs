@@ -6,14 +6,18 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
 use crate::base::error::ErrorKind;
 use crate::base::secret::Secret;
 use crate::cli::options::Options;
+use crate::cli::output::field;
 use crate::cli::{Failure, invalid};
-use crate::config::{AuthMode, files};
+use crate::config::AuthMode;
+use crate::config::files::{self, Places};
 use crate::net::client::{Call, Client, Deadlines};
+use crate::store::sqlite::backup;
 use ureq::http::Method;
 
 const CONNECT: Duration = Duration::from_secs(5);
@@ -75,12 +79,34 @@ impl Remote {
     /// # Errors
     /// See the file's head.
     pub fn request(&self, method: Method, path: &str, body: Option<&Value>) -> Result<Value, Failure> {
-        let (status, answer) = self.ask_by(method, path, body)?;
-        match status {
-            200..=299 => Ok(answer),
-            401 | 403 => Err(Failure::Refused(format!("refused: {}", told(&answer)))),
-            _ => Err(Failure::Failed(format!("{status}: {}", told(&answer)))),
+        self.exchange(method, path, body, None)?.settled()
+    }
+
+    /// A GET; the answer with its `ETag`.
+    ///
+    /// # Errors
+    /// See the file's head.
+    pub fn tagged(&self, path: &str) -> Result<(Value, String), Failure> {
+        let answer = self.exchange(Method::GET, path, None, None)?;
+        let tag = answer.tag.clone();
+        Ok((answer.settled()?, tag))
+    }
+
+    /// A change of what has that `ETag`.
+    ///
+    /// # Errors
+    /// See the file's head; `Configuration` with every problem of a document that was refused for them.
+    pub fn request_if(&self, method: Method, path: &str, body: &Value, tag: &str) -> Result<Value, Failure> {
+        let answer = self.exchange(method, path, Some(body), Some(tag))?;
+        let problems = answer.body["errors"].as_array().filter(|_| answer.status == 400);
+        if let Some(problems) = problems {
+            let told = problems.iter().map(|p| format!("{}: {}", field(p, "path"), field(p, "message")));
+            return Err(Failure::Configuration("the change was refused".into(), told.collect()));
         }
+        if answer.status == 412 {
+            return Err(Failure::Failed("somebody else changed the configuration just now; try again".into()));
+        }
+        answer.settled()
     }
 
     /// A GET; status and answer, whatever they are.
@@ -88,10 +114,11 @@ impl Remote {
     /// # Errors
     /// `Unreachable`.
     pub fn ask(&self, path: &str) -> Result<(u16, Value), Failure> {
-        self.ask_by(Method::GET, path, None)
+        let answer = self.exchange(Method::GET, path, None, None)?;
+        Ok((answer.status, answer.body))
     }
 
-    fn ask_by(&self, method: Method, path: &str, body: Option<&Value>) -> Result<(u16, Value), Failure> {
+    fn exchange(&self, method: Method, path: &str, body: Option<&Value>, tag: Option<&str>) -> Result<Answer, Failure> {
         let (url, deadlines) = (format!("{}{path}", self.base), Deadlines::within(CONNECT, ANSWER));
         let mut call = Call::new(method, url, deadlines);
         if let Some(body) = body {
@@ -99,6 +126,9 @@ impl Remote {
         }
         if let Some(token) = &self.token {
             call = call.bearer(token);
+        }
+        if let Some(tag) = tag {
+            call = call.header("If-Match", tag);
         }
         let unreachable = |e: crate::base::error::Error| match e.kind {
             ErrorKind::Invalid | ErrorKind::Permanent => Failure::Failed(e.to_string()),
@@ -108,10 +138,34 @@ impl Remote {
             )),
         };
         let mut answer = self.client.send(&call).map_err(unreachable)?;
-        let status = answer.status();
+        let (status, tag) = (answer.status(), answer.header("etag").unwrap_or_default().to_string());
         let bytes = answer.read_all(BODY_MAX).map_err(unreachable)?;
-        Ok((status, serde_json::from_slice(&bytes).unwrap_or(Value::Null)))
+        Ok(Answer { status, tag, body: serde_json::from_slice(&bytes).unwrap_or(Value::Null) })
     }
+}
+
+struct Answer {
+    status: u16,
+    tag: String,
+    body: Value,
+}
+
+impl Answer {
+    fn settled(self) -> Result<Value, Failure> {
+        match self.status {
+            200..=299 => Ok(self.body),
+            401 | 403 => Err(Failure::Refused(format!("refused: {}", told(&self.body)))),
+            status => Err(Failure::Failed(format!("{status}: {}", told(&self.body)))),
+        }
+    }
+}
+
+/// Has the gateway that runs on this data directory read its configuration again (SIGHUP); whether there is one that we may tell.
+pub fn reload(places: &Places) -> bool {
+    let Ok(doc) = files::written(places) else { return false };
+    let user = backup::user_of(&files::store_path(&doc, &places.data_dir));
+    let process = user.and_then(|pid| i32::try_from(pid).ok()).and_then(Pid::from_raw);
+    process.is_some_and(|process| kill_process(process, Signal::HUP).is_ok())
 }
 
 /// A value as one segment of a path, or one value of a query.

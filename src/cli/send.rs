@@ -21,7 +21,7 @@ pub fn run(options: &Options) -> Result<(), Failure> {
     };
     let message = if message == "-" { read()? } else { message.clone() };
     let mut body = json!({"userId": user, "message": message});
-    for (key, value) in [("channel", &options.channel), ("idempotencyKey", &options.key)] {
+    for (key, value) in [("channel", options.value("channel")), ("idempotencyKey", options.value("key"))] {
         if let Some(value) = value {
             body[key] = json!(value);
         }

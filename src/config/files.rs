@@ -153,6 +153,20 @@ pub fn load_file(places: &Places, var: Var<'_>) -> Result<Loaded, Vec<Problem>> 
     Ok(Loaded { path: places.file.clone(), doc, resolved, problems: Vec::new(), used_last_good: false })
 }
 
+/// The document as it is written, its meaning unlooked at: `{}` where there is no file.
+///
+/// # Errors
+/// Where it can't be read, or is no JSON.
+pub fn written(places: &Places) -> Result<Value, Vec<Problem>> {
+    places.file.as_deref().map_or_else(|| Ok(Value::Object(Map::new())), read_document)
+}
+
+/// Where the database is by a document as it is written.
+pub fn store_path(doc: &Value, data_dir: &Path) -> PathBuf {
+    let path = doc.pointer("/store/path").and_then(Value::as_str);
+    data_dir.join(path.map(str::trim).filter(|p| !p.is_empty()).unwrap_or("gatelet.db"))
+}
+
 /// Resolves a document against this machine: its environment and its files.
 ///
 /// # Errors
@@ -184,6 +198,36 @@ pub fn save(places: &Places, doc: &Value) -> Result<()> {
     write(&places.target, doc)
 }
 
+/// The same where there is none yet; false where there is one, which stays as it is. A new file has mode 0600.
+///
+/// # Errors
+/// `Transient` where the disk refuses it.
+pub fn create(places: &Places, doc: &Value) -> Result<bool> {
+    let refused = |e: io::Error| {
+        Error::new(ErrorKind::Transient, format!("{} cannot be written: {e}", places.target.display()))
+            .hint("name another file with --config, or give this user the right to write there")
+    };
+    if let Some(folder) = places.target.parent().filter(|f| !f.as_os_str().is_empty()) {
+        DirBuilder::new().recursive(true).mode(0o755).create(folder).map_err(refused)?;
+    }
+    disk::create(&places.target, text(doc).as_bytes()).map_err(refused)
+}
+
+/// Keeps a secret in the file `name` of `folder` (which is made, mode 0700), mode 0600, in place of one that is there. Gives its path.
+///
+/// # Errors
+/// `Transient` where the disk refuses it.
+pub fn keep_secret(folder: &Path, name: &str, secret: &Secret) -> Result<PathBuf> {
+    let path = folder.join(name);
+    DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(folder)
+        .and_then(|()| disk::replace(&path, format!("{}\n", secret.reveal()).as_bytes()))
+        .map_err(|e| Error::new(ErrorKind::Transient, format!("the secret {} cannot be kept: {e}", path.display())))?;
+    Ok(path)
+}
+
 /// Keeps a copy of a document that was applied as the last one that worked; writes only where it differs from the one kept.
 ///
 /// # Errors
@@ -205,6 +249,17 @@ fn write(path: &Path, doc: &Value) -> Result<()> {
         Error::new(ErrorKind::Transient, format!("{} cannot be written: {e}", path.display()))
             .hint("the gateway's user needs the right to write there, and the disk needs room")
     })
+}
+
+/// Puts a new token (256 random bits) in the place of the one at `path`, atomically; a new file has mode 0600.
+///
+/// # Errors
+/// `Transient` where the disk refuses it.
+pub fn renew_token(path: &Path) -> Result<Secret> {
+    let token = new_token()?;
+    disk::replace(path, format!("{token}\n").as_bytes())
+        .map_err(|e| Error::new(ErrorKind::Transient, format!("the token {} cannot be kept: {e}", path.display())))?;
+    Ok(Secret::new(token))
 }
 
 /// The admin's token in the data directory, made (256 random bits, mode 0600) where there is none; whether it was made.

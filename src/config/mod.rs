@@ -25,7 +25,7 @@ pub use diff::{Plan, diff};
 pub use document::{DOCUMENT_BYTES_MAX, merge, parse, revision, text};
 pub use model::*;
 pub use problem::{Problem, join, nearest};
-pub use redact::{effective, forbidden_over_http, restore};
+pub use redact::{effective, forbidden_over_http, restore, restore_known, secret_files, without_secrets};
 pub use reference::reference;
 pub use resolve::{Env, Resolved, Site, TokenSource, resolve};
 pub use schema::schema;

@@ -114,13 +114,63 @@ fn variant(v: &Value, table: &Variants, secrets: Secrets) -> Value {
 /// # Errors
 /// Every `"***"` that stands for no secret of `old`.
 pub fn restore(new: &Value, old: &Value) -> Result<Value, Vec<Problem>> {
+    let (doc, problems) = restore_known(new, old);
+    if problems.is_empty() { Ok(doc) } else { Err(problems) }
+}
+
+/// The same as far as it goes, with the problems of what stays.
+pub fn restore_known(new: &Value, old: &Value) -> (Value, Vec<Problem>) {
     let (mut doc, mut out) = (new.clone(), Problems::default());
     back(&mut doc, Some(old), &Shape::Section(Raw::SECTION), "$", &mut out);
     let made = doc.pointer_mut("/gateway/auth").and_then(Value::as_object_mut);
     if let Some(auth) = made.filter(|auth| auth.get("token").is_some_and(|t| t == REDACTED)) {
         auth.shift_remove("token");
     }
-    if out.any() { Err(out.into_vec()) } else { Ok(doc) }
+    (doc, out.into_vec())
+}
+
+/// The document as it was written, but for the secrets that stand in it as texts: they are `"***"`.
+pub fn without_secrets(doc: &Value) -> Value {
+    let mut doc = doc.clone();
+    each_secret(&mut doc, &Shape::Section(Raw::SECTION), &mut |v| {
+        if v.is_string() {
+            *v = REDACTED.into();
+        }
+    });
+    doc
+}
+
+/// The files that secrets of the document are kept in, as they are written there.
+pub fn secret_files(doc: &Value) -> Vec<String> {
+    let mut files = Vec::new();
+    each_secret(&mut doc.clone(), &Shape::Section(Raw::SECTION), &mut |v| {
+        files.extend(v.get("file").and_then(Value::as_str).map(str::to_string));
+    });
+    files
+}
+
+/// Calls `visit` with every secret of a document.
+fn each_secret(v: &mut Value, shape: &Shape, visit: &mut dyn FnMut(&mut Value)) {
+    match (shape, &mut *v) {
+        (Shape::Secret, v) if !v.is_null() => visit(v),
+        (Shape::Section(table), Value::Object(_)) => each_secret_of(v, &[table], visit),
+        (Shape::Variants(table), Value::Object(_)) => {
+            let mut sections = vec![table.common];
+            sections.extend(table.of(v));
+            each_secret_of(v, &sections, visit);
+        }
+        (Shape::Map(shape), Value::Object(map)) => map.values_mut().for_each(|v| each_secret(v, shape, visit)),
+        (Shape::List(shape), Value::Array(list)) => list.iter_mut().for_each(|v| each_secret(v, shape, visit)),
+        _ => {}
+    }
+}
+
+fn each_secret_of(v: &mut Value, sections: &[&Section], visit: &mut dyn FnMut(&mut Value)) {
+    for (name, v) in v.as_object_mut().into_iter().flatten() {
+        if let Some(key) = sections.iter().flat_map(|s| s.keys).find(|key| key.name == name) {
+            each_secret(v, &key.shape, visit);
+        }
+    }
 }
 
 fn back(new: &mut Value, old: Option<&Value>, shape: &Shape, path: &str, out: &mut Problems) {

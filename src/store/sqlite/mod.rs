@@ -10,6 +10,7 @@
 mod approvals;
 mod attachments;
 mod audit;
+pub mod backup;
 mod claims;
 mod collect;
 mod command;

@@ -207,7 +207,7 @@ pub(super) fn open_reader(path: &Path) -> Ran<Connection> {
 }
 
 /// Refuses a file that is another program's or a newer gatelet's. Gives its version, 0 where it is empty.
-fn recognize(conn: &Connection, newest: usize) -> Ran<usize> {
+pub(super) fn recognize(conn: &Connection, newest: usize) -> Ran<usize> {
     let pragma = |name: &str| conn.pragma_query_value(None, name, |row| row.get::<_, i64>(0));
     let (version, application) = (pragma("user_version")?, pragma("application_id")?);
     if application != APPLICATION_ID {
