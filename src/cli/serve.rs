@@ -59,13 +59,17 @@ pub fn run(options: &Options) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Printed once, at the start that made the token.
+/// Printed once, at the start that made the token. Not to a journal, which keeps it and shows it to more people than the file does.
 fn greet(address: &str, token: &str, data_dir: &Path) {
+    let file = data_dir.join("token");
+    if std::env::var_os("JOURNAL_STREAM").is_some() {
+        return log::info!("a token was made; it is kept in {}: the console asks for it at http://{address}/", file.display());
+    }
     output::text(&format!(
         "\nA token was made; it is kept in {}. The console (the token is in the link's fragment and is not sent):\n\n  \
          http://{address}/#token={token}\n\nSay something:\n\n  \
          curl -sS 'http://{address}/webhook/default?wait=60000' -H 'Authorization: Bearer {token}' \\\n    \
          -H 'Content-Type: application/json' -d '{{\"userId\":\"me\",\"message\":\"hello\"}}'\n",
-        data_dir.join("token").display()
+        file.display()
     ));
 }
