@@ -184,7 +184,7 @@ mod tests {
         let doc = written(&answers, &mut |name, _| Ok(json!({"file": format!("/s/{name}")}))).unwrap();
         assert_eq!(doc, expected);
         let read = |_: &Path| Ok(b"123456:AAbbccddeeffgghhiijjkkllmmnnooppqqr\n".to_vec());
-        let env = Env { data_dir: Path::new("/d"), var: &|_| None, read: &read };
+        let env = Env { data_dir: Path::new("/d"), passed: None, var: &|_| None, read: &read };
         assert!(resolve(&doc, &env).is_ok(), "{doc}: {:?}", resolve(&doc, &env).err());
     }
 

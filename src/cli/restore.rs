@@ -78,7 +78,7 @@ fn configuration(
     }
     let path = folder.join(CONFIGURATION);
     let bytes = fs::read(&path).map_err(|e| failed(&path, "can't be read", &e))?;
-    let places = Places { file: Some(path.clone()), target: path, data_dir: PathBuf::new() };
+    let places = Places { file: Some(path.clone()), target: path, data_dir: PathBuf::new(), passed: None };
     let doc = config::parse(&bytes).map_err(|problems| invalid(&places, &problems))?;
     let (doc, problems) = config::restore_known(&doc, here.unwrap_or(&empty));
     Ok((doc, problems.into_iter().map(|p| p.path).collect()))
