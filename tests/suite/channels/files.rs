@@ -163,7 +163,7 @@ fn a_file_at_one_byte_a_second_holds_its_own_turn_for_a_while_and_no_poll() {
 
 #[test]
 fn killed_in_the_middle() {
-    for point in ["attachment.fetched", "attachment.kept", "turn.finishing"] {
+    for point in ["attachment.fetched", "attachment.written", "attachment.kept", "turn.finishing"] {
         let (telegram, model) = (Telegram::new(), Model::echo());
         telegram.files.put("P", Giving::Whole(png()));
         let mut gateway = Gateway::prepare(telegram.config(model.config(), json!({}))).env("GATELET_CRASH_AT", point).begin();
