@@ -248,7 +248,11 @@ fn own_schemas() -> Value {
         "Message": object(&["id", "state", "userId", "sessionId", "message"], json!({
             "id": text, "state": {"enum": ["queued", "running", "waiting_approval", "answered", "failed", "cancelled"]},
             "userId": text, "sessionId": text, "message": text, "reply": text, "error": text,
+            "attachments": {"type": "array", "items": {"$ref": "#/components/schemas/Attachment"}},
             "deliveries": {"type": "array", "items": {"$ref": "#/components/schemas/Delivery"}}, "timeline": {"type": "array", "items": any},
+        })),
+        "Attachment": object(&["name", "mediaType", "state"], json!({
+            "name": text, "mediaType": text, "bytes": {"type": "integer"}, "state": {"enum": ["waiting", "stored", "failed", "removed"]},
         })),
         "Messages": list("messages", json!({"$ref": "#/components/schemas/Message"})),
         "Delivery": object(&["id", "state", "channel", "userId"], json!({

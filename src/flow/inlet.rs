@@ -54,12 +54,13 @@ impl Inlet for Arc<Flow> {
 
 impl Flow {
     /// The user whom a channel's sender is without a link: its id there, unless the configuration calls another one so (a principal, a name
-    /// under `users`), or it reads like another channel's.
+    /// under `users`), or it reads like another channel's. Over MQTT a topic's level is the user, whoever is called so: whoever may
+    /// publish there is who the broker's access list says.
     pub(super) fn unlinked(&self, channel: &str, sender: &str) -> String {
         let settings = self.settings.get();
         let reads_like = |(name, _): (&str, &str)| settings.channels.contains_key(name);
-        let is_anothers = settings.routes.is_user(sender)
-            || self.auth.named_role_of(sender).is_some()
+        let vouches = settings.channels.get(channel).is_none_or(|policy| policy.vouches);
+        let is_anothers = vouches && (settings.routes.is_user(sender) || self.auth.named_role_of(sender).is_some())
             || sender.split_once(':').is_some_and(reads_like);
         if is_anothers { own_id(channel, sender) } else { sender.to_string() }
     }

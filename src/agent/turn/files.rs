@@ -10,7 +10,7 @@ use crate::domain::Attached;
 use crate::store::StoreError;
 
 /// Bytes of images in one turn, beyond the first one.
-const IMAGES_BYTES_MAX: usize = 8 * 1024 * 1024;
+const IMAGES_BYTES_MAX: usize = 5 * 1024 * 1024;
 /// Images in one turn.
 const IMAGES_MAX: usize = 10;
 /// Bytes of a text that is shown.

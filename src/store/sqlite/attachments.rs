@@ -9,6 +9,7 @@ use std::io;
 
 use rusqlite::Connection;
 
+use crate::base::crash;
 use crate::domain::{ATTACHMENTS_MAX, Attached, Attachment, AttachmentState};
 use crate::store::sqlite::SqliteStore;
 use crate::store::sqlite::shared::Shared;
@@ -30,17 +31,18 @@ impl SqliteStore {
         }
         let unavailable = |e: io::Error| StoreError::Unavailable(format!("an attachment can't be kept: {e}"));
         let file = self.shared.files.put(bytes, self.shared.clock.unix_ms()).map_err(unavailable)?;
+        crash::point("attachment.written");
         let (id, name, size) = (message_id.to_string(), file.clone(), bytes.len() as i64);
         let after =
             |shared: &Shared, outcome: &Result<Vec<String>>| outcome.iter().for_each(|gone| shared.files.remove_all(gone));
         let kept = self.ask(true, move |sql| keep(sql, &id, n, &name, size), after, |_, _| {});
         match kept {
             Ok(_) => Ok(()),
-            Err(e @ (StoreError::NotFound | StoreError::Conflict(_))) => {
+            Err(e) => {
+                // Should a disk that hung have written the row all the same, the next start puts it right.
                 self.shared.files.remove_all(&[file]);
                 Err(e)
             }
-            Err(e) => Err(e), // perhaps the row was written all the same; if not, the file is swept
         }
     }
 
@@ -139,12 +141,16 @@ pub(super) fn erase(sql: &Sql<'_>, seq: i64) -> Ran<Vec<String>> {
     Ok(files)
 }
 
-/// Removes files that no row names: what a former process left behind; once, at the start.
+/// Removes files that no row names (what a former process left behind), and has those fetched again that are not there (a backup
+/// without them); once, at the start.
 pub(super) fn sweep(conn: &Connection, shared: &Shared) -> Ran<()> {
     let sql = Sql::new(conn, &shared.clock);
     let known = "SELECT file FROM attachments INDEXED BY attachments_kept WHERE file IS NOT NULL";
     let known = sql.all(known, [], |row| row.get(0))?.into_iter().collect();
-    let gone = shared.files.sweep(&known);
+    let (gone, missing) = shared.files.sweep(&known);
+    for file in missing {
+        conn.execute("UPDATE attachments SET state = 0, file = NULL WHERE file = ?1", [file])?;
+    }
     if gone > 0 {
         log::info!("{gone} unfinished attachments of a former process were removed");
     }

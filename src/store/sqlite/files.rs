@@ -74,12 +74,16 @@ impl Files {
         }
     }
 
-    /// Removes files that are not `known`; links go themselves, folders stay. Gives how many went.
-    pub(super) fn sweep(&self, known: &BTreeSet<String>) -> u64 {
-        let Ok(entries) = fs::read_dir(&self.folder) else { return 0 };
-        let is_strange = |entry: &fs::DirEntry| !entry.file_name().to_str().is_some_and(|name| known.contains(name));
-        let strange = entries.filter_map(Result::ok).filter(is_strange);
-        strange.filter(|entry| fs::remove_file(entry.path()).is_ok()).count() as u64
+    /// Removes files that are not `known`; links go themselves, folders stay. Gives how many went, and the known ones that are not
+    /// there.
+    pub(super) fn sweep(&self, known: &BTreeSet<String>) -> (u64, Vec<String>) {
+        let (mut gone, mut missing) = (0, known.clone());
+        for entry in fs::read_dir(&self.folder).into_iter().flatten().filter_map(Result::ok) {
+            if !entry.file_name().to_str().is_some_and(|name| missing.remove(name)) {
+                gone += u64::from(fs::remove_file(entry.path()).is_ok());
+            }
+        }
+        (gone, missing.into_iter().collect())
     }
 }
 
@@ -109,9 +113,9 @@ mod tests {
         let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
         assert_eq!((mode(&folder), mode(&folder.join(&name))), (0o700, 0o600));
         files.remove_all(&["../secret".into(), link.clone()]);
-        assert!(home.path().join("secret").exists() && fs::symlink_metadata(folder.join(link)).is_err());
+        assert!(home.path().join("secret").exists() && fs::symlink_metadata(folder.join(&link)).is_err());
         fs::write(folder.join("att_x.part"), "half").unwrap();
-        assert_eq!(files.sweep(&BTreeSet::from([name.clone()])), 1);
+        assert_eq!(files.sweep(&BTreeSet::from([name.clone(), link.clone()])), (1, vec![link]));
         assert_eq!(files.read(&name).unwrap(), b"abc");
     }
 }

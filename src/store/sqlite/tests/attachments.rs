@@ -42,6 +42,11 @@ fn kept_files_outlive_a_kill_and_what_nothing_names_does_not() {
     std::fs::write(folder.join(format!("att_{}", "0".repeat(26))), "x").unwrap();
     home.crash();
     assert_eq!((home.attachment(&id, 1).unwrap(), files(&home)), (b"two again".to_vec(), 2));
+    // A backup without its files: they are fetched again.
+    std::fs::remove_dir_all(folder).unwrap();
+    home.crash();
+    assert_eq!((home.attachment(&id, 1), states(&home, &id)), (Err(StoreError::NotFound), vec![Waiting, Waiting, Failed]));
+    home.keep_attachment(&id, 0, b"one").unwrap();
     let claimed = claim(&home).unwrap();
     let names: Vec<_> = claimed.attachments.iter().map(|a| a.file.name.as_str()).collect();
     assert_eq!((names, claimed.attachments[0].file.bytes), (vec!["../x", ".bashrc", "c"], Some(3)));
