@@ -255,6 +255,7 @@ fn a_flood_waits_while_the_disk_is_slow() {
 }
 
 #[test]
+#[allow(clippy::disallowed_methods)] // a delivery blocks until its receipt
 fn what_was_published_and_not_acknowledged_may_have_arrived() {
     let broker = Broker::new();
     let channel = start(config(broker.port()), &Arc::new(MemoryInlet::default()));

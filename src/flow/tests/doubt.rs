@@ -94,6 +94,9 @@ fn states(home: &Home) -> Vec<DeliveryState> {
     (0..).map_while(|n| home.flow.store.delivery(&format!("dlv_{n}")).ok()).map(|d| d.state).collect()
 }
 
+/// What it is about; the channel, how tries end; the state in the end, and which tries were marked.
+type Row<'a> = (&'a str, Repeats, &'a [End], DeliveryState, &'a [bool]);
+
 #[test]
 fn what_may_have_arrived_follows_its_channel() {
     use DeliveryState::{Dead, Sent, Unknown};
@@ -103,7 +106,7 @@ fn what_may_have_arrived_follows_its_channel() {
     let long = |common| Repeats::known_for(10 * MINUTE, common);
     let once = [(0, Unclear)];
     #[rustfmt::skip]
-    let rows: &[(&str, Repeats, &[End], DeliveryState, &[bool])] = &[
+    let rows: &[Row] = &[
         ("hold: never again by itself", hold, &once, Unknown, &[false]),
         ("hold: what never left is tried again", hold, &[(0, Transient), (0, Timeout)], Sent, &[false, false, false]),
         ("hold: left at the second try", hold, &[(0, Transient), (0, Unclear)], Unknown, &[false, false]),

@@ -396,7 +396,7 @@ fn what_must_not_be_done_twice_goes_to_the_wire_once() {
     for (what, does, kind) in table {
         let peer = second(does);
         let client = prepared(&peer);
-        let told = client.send(&call(&peer).once()).and_then(|r| Ok(r.accepted()?.read_all(99)?));
+        let told = client.send(&call(&peer).once()).and_then(|r| r.accepted()?.read_all(99));
         assert_eq!(told.unwrap_err().kind, kind, "{what}");
         assert_eq!(peer.seen().len(), 2, "{what}");
     }
