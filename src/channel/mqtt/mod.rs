@@ -30,7 +30,6 @@ mod taker;
 mod tests;
 
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use crate::base::error::{Error, ErrorKind, Result};
@@ -76,7 +75,6 @@ pub(super) fn open(
         topics: topics.clone(),
         mailbox: mailbox.clone(),
         counters: counters.clone(),
-        resolving: Arc::new(AtomicBool::new(false)),
         version: codec::Version::V5,
         work: None,
         epoch: 0,
