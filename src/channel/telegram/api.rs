@@ -67,6 +67,11 @@ impl Api {
         Ok(result(&bytes)?)
     }
 
+    /// The same within a deadline of its own.
+    pub fn call_within(&self, method: &str, body: &Value, within: Duration) -> Result<Value, Refusal> {
+        Ok(result(&self.bytes(method, body, Deadlines::within(within, within), None)?)?)
+    }
+
     /// Calls `method` within a deadline of its own, best effort.
     pub fn hint(&self, method: &str, body: &Value, within: Duration) {
         let _ = self.bytes(method, body, Deadlines::within(within, within), None); // a hint: nothing hangs on it

@@ -3,6 +3,7 @@
 mod discord;
 mod matrix;
 mod mqtt;
+mod previews;
 mod slack;
 mod telegram;
 
