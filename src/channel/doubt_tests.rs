@@ -23,7 +23,12 @@ fn opened(adapter: &str, root: String) -> Arc<dyn Channel> {
     let counters = Arc::new(Counters::new(ChannelState::Connecting, 0));
     let secret = |text: &str| Secret::new(text);
     match adapter {
-        "telegram" => telegram::open(parts, config::Telegram { token: secret("42:abcdef"), api_root: root }, &common(), counters),
+        "telegram" => telegram::open(
+            parts,
+            config::Telegram { token: secret("42:abcdef"), api_root: root, preview: false },
+            &common(),
+            counters,
+        ),
         "slack" => {
             let config = config::Slack { app_token: secret("xapp-1"), bot_token: secret("xoxb-1"), api_root: root };
             slack::open(parts, config, &common(), counters)

@@ -145,6 +145,21 @@ pub struct Wanted<'a> {
     pub cancel: &'a Cancel,
 }
 
+/// What there is of an answer that is being made.
+#[derive(Clone, Copy, Debug)]
+pub struct Preview<'a> {
+    /// To whom.
+    pub peer: &'a str,
+    /// In which conversation.
+    pub conversation: Option<&'a str>,
+    /// What came with the message that is answered.
+    pub metadata: Option<&'a Value>,
+    /// The text so far, not blank.
+    pub text: &'a str,
+    /// What the channel called it when it was shown before.
+    pub message: Option<&'a Value>,
+}
+
 /// An adapter.
 pub trait Channel: Send + Sync {
     /// How it takes what is sent; `None` where nothing can be sent by it (a webhook without `replyUrl`).
@@ -174,6 +189,27 @@ pub trait Channel: Send + Sync {
     fn fetch(&self, file: &Attachment, wanted: &Wanted<'_>) -> Result<Vec<u8>> {
         let _ = (file, wanted);
         Err(Error::new(ErrorKind::Permanent, "this channel brings no files"))
+    }
+
+    /// How often what there is of an answer may be shown there while it is made; `None` where it isn't.
+    fn preview_every(&self, conversation: Option<&str>) -> Option<Duration> {
+        let _ = conversation;
+        None
+    }
+
+    /// Shows what there is of an answer: as a new message, or in the place of what it showed before; gives what the channel calls that
+    /// message. Blocks for a few seconds at most. A delivery whose metadata's `preview` is that takes the place of it.
+    ///
+    /// # Errors
+    /// `Throttled` where it had no effect and may be tried later; after any other failure nothing more is shown.
+    fn preview(&self, preview: &Preview<'_>) -> Result<Value> {
+        let _ = preview;
+        Err(Error::new(ErrorKind::Bug, "this channel shows no answers while they are made"))
+    }
+
+    /// Takes away what [`Channel::preview`] showed, best effort; blocks for a few seconds at most.
+    fn unpreview(&self, peer: &str, conversation: Option<&str>, message: &Value) {
+        let _ = (peer, conversation, message);
     }
 
     /// How it is.

@@ -124,6 +124,13 @@ pub struct Claim {
     pub more: Vec<Collected>,
 }
 
+impl Claim {
+    /// What a reply needs: of messages that are answered together the latest says it.
+    pub fn reply_metadata(&self) -> &Option<Value> {
+        self.more.last().map_or(&self.metadata, |more| &more.metadata)
+    }
+}
+
 /// A message that is answered in the turn of another, of the same author and standing.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Collected {

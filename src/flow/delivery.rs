@@ -66,7 +66,7 @@ pub fn step(flow: &Flow, stop: &Stop) -> bool {
         Some(channel) => match channel.status().holds_back() {
             Some((_, reason)) if is_stale(flow, &delivery) => Outcome::Dead { reason },
             Some((after, reason)) => Outcome::Held { after, reason },
-            None => attempt(flow, channel, &delivery),
+            None => attempt(flow, channel, &flow.with_settled_preview(&delivery)),
         },
         None => Outcome::Dead { reason: format!("channel {} is no longer configured", delivery.channel) },
     };

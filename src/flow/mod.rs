@@ -21,6 +21,7 @@ pub mod listeners;
 mod notices;
 pub mod outbound;
 mod pairing;
+mod previews;
 pub mod route;
 pub mod timer;
 pub mod turns;
@@ -54,6 +55,7 @@ use crate::flow::jobs::Jobs;
 use crate::flow::listeners::Listeners;
 use crate::flow::notices::Notices;
 use crate::flow::pairing::{Places, Tells};
+use crate::flow::previews::Previews;
 use crate::flow::route::Routes;
 use crate::flow::typing::Typing;
 use crate::flow::waiters::Waiters;
@@ -153,6 +155,8 @@ pub struct Flow {
     notices: Notices,
     /// Turns whose users see that an answer is being made.
     typing: Typing,
+    /// Answers that are shown while they are made.
+    previews: Previews,
     turn_nudge: (Sender<()>, Receiver<()>),
     delivery_nudge: (Sender<()>, Receiver<()>),
     timer_nudge: (Sender<()>, Receiver<()>),
@@ -224,6 +228,7 @@ impl Flow {
             places: Places::default(),
             notices: Notices::default(),
             typing: Typing::default(),
+            previews: Previews::default(),
             turn_nudge: crossbeam_channel::bounded(workers.turns),
             delivery_nudge: crossbeam_channel::bounded(workers.deliveries),
             timer_nudge: crossbeam_channel::bounded(1),

@@ -34,7 +34,7 @@ pub fn run(flow: &Arc<Flow>, pulse: &Pulse, stop: &Stop) {
             flow.expire_questions();
         }
         let listening = flow.listeners.tick(now);
-        let (typing, notice) = (flow.tick_typing(now), flow.tell_of_channels(now));
+        let (typing, preview, notice) = (flow.tick_typing(now), flow.tick_previews(now), flow.tell_of_channels(now));
         let (due, repeat) = flow.hub.due_repeats(now);
         due.iter().for_each(|r| send_again(flow, r));
         let job = flow.tick_jobs();
@@ -59,7 +59,7 @@ pub fn run(flow: &Arc<Flow>, pulse: &Pulse, stop: &Stop) {
         beat = beat.min(now + flow.settings.get().heartbeat); // a reload may have shortened it
         // One that could not be expired is tried again at the heartbeat.
         let question = question.filter(|due| !due.is_zero()).map(|due| now + due);
-        let next = [Some(beat), Some(sweep), Some(prune), waiting, repeat, listening, typing, notice, question, job]
+        let next = [Some(beat), Some(sweep), Some(prune), waiting, repeat, listening, typing, preview, notice, question, job]
             .into_iter()
             .flatten()
             .min()

@@ -24,7 +24,7 @@ use crate::domain::{
 };
 use crate::flow::listeners::Heard;
 use crate::flow::waiters::{Reply as WaitedReply, Waited};
-use crate::flow::{Flow, POLL, STORE_PAUSE, attachments, commands, frames, idle, typing};
+use crate::flow::{Flow, POLL, STORE_PAUSE, attachments, commands, frames, idle, previews, typing};
 use crate::store::{AuditEntry, StoreError};
 use crate::telemetry::metrics::TurnEnd;
 
@@ -66,6 +66,7 @@ pub(super) fn run(flow: &Arc<Flow>, claim: Claim, finish: &Stop) {
     let cancel = flow.running.begin(&claim);
     if command(&claim.text).is_none() {
         flow.show_typing(&claim);
+        flow.begin_preview(&claim);
     }
     flow.hub.event("turn.started", json!({"messageId": claim.message_id, "sessionId": claim.session_id, "agent": claim.agent}));
     let by_websocket = claim.channel == WEBSOCKET_CHANNEL;
@@ -74,6 +75,7 @@ pub(super) fn run(flow: &Arc<Flow>, claim: Claim, finish: &Stop) {
             flow.hub.delta(&claim.user_id, &claim.message_id, text);
         }
         flow.listeners.tell(&claim.message_id, Heard::Delta(text));
+        flow.add_preview(&claim.message_id, text);
     };
     let outcome = catch_unwind(AssertUnwindSafe(|| answer(flow, &claim, &cancel, &mut on_delta))).unwrap_or_else(|_| {
         flow.threads.count_panic();
@@ -98,6 +100,7 @@ pub(super) fn run(flow: &Arc<Flow>, claim: Claim, finish: &Stop) {
         Err(Failed { error, .. }) if error.kind == ErrorKind::Stopped => put_back(flow, &claim, took, finish),
         Err(failure) => failed(flow, &claim, failure, took, finish),
     }
+    flow.end_preview(&claim.message_id);
 }
 
 /// What a turn came to, seen from here.
@@ -279,6 +282,7 @@ fn withdraw(flow: &Flow, claim: &Claim, why: &str, spent: Vec<Spent>, took: Dura
 /// The reply as the channel's outbox takes it; nothing where nothing can be sent by that channel.
 fn outbound(flow: &Flow, claim: &Claim, text: &str) -> Vec<NewOutbound> {
     let handoff = flow.channels.get().get(&claim.channel).and_then(|c| c.handoff());
+    let preview = flow.previews.adopt(&claim.message_id);
     let reply = |handoff| NewOutbound {
         id: new_id("dlv", flow.clock.unix_ms()),
         channel: claim.channel.clone(),
@@ -289,8 +293,7 @@ fn outbound(flow: &Flow, claim: &Claim, text: &str) -> Vec<NewOutbound> {
         session_id: Some(claim.session_id.clone()),
         in_reply_to: Some(claim.message_id.clone()),
         text: text.to_string(),
-        // Of messages that are answered together the latest says what replies need.
-        metadata: claim.more.last().map_or(&claim.metadata, |more| &more.metadata).clone(),
+        metadata: previews::naming(claim.reply_metadata(), preview),
     };
     handoff.map(reply).into_iter().collect()
 }

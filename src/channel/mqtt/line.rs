@@ -7,7 +7,7 @@
 use std::collections::HashMap;
 use std::io::{ErrorKind as Io, Read, Write};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use crossbeam_channel::{Sender, TrySendError};
@@ -43,7 +43,6 @@ pub struct Wire {
     pub topics: Topics,
     pub mailbox: Arc<Mailbox>,
     pub counters: Arc<Counters>,
-    pub resolving: Arc<AtomicBool>,
     pub version: Version,
     /// The taker's way in, the client id, and the filter that the session was subscribed to; made at the first connection.
     pub work: Option<Work>,
@@ -118,7 +117,7 @@ impl Wire {
                         which can prevent it";
             return Err(Error::new(ErrorKind::Permanent, text).hint("let subscribe and publish differ"))?;
         }
-        let stream = Stream::connect(&self.config, &line.parts.threads, &self.resolving)?;
+        let stream = Stream::connect(&self.config, &line.cancel())?;
         (self.epoch, self.is_greeted) = (self.epoch + 1, false);
         let Some(work) = &mut self.work else { return Ok(()) };
         let hello = Hello {

@@ -78,7 +78,6 @@ pub(super) fn open(
         topics: topics.clone(),
         mailbox: mailbox.clone(),
         counters: counters.clone(),
-        resolving: Arc::new(AtomicBool::new(false)),
         version: codec::Version::V5,
         work: None,
         epoch: 0,

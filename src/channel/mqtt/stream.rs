@@ -1,62 +1,49 @@
 //! The connection's bytes: TCP, or TLS over it.
 //!
-//! Invariant: connecting has a deadline, the resolver (which takes none) runs on a thread that is left behind at it, one at a time; after
-//! that nothing blocks. A broker's certificate is always verified: against `caFile` alone where there is one, else against the
+//! Invariant: connecting, the name's lookup included, has a deadline and can be cancelled; after that nothing blocks. A broker's certificate is always verified: against `caFile` alone where there is one, else against the
 //! public authorities. Fails with words for a person: what a certificate lacks, and what to set.
 
 use std::io::{self, ErrorKind as Io, Read, Write};
-use std::net::{SocketAddr, TcpStream, ToSocketAddrs};
+use std::net::TcpStream;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::path::Path;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, ServerName};
-use rustls::{CertificateError, ClientConfig, ClientConnection, RootCertStore, StreamOwned};
+use rustls::{CertificateError, RootCertStore};
 
+use crate::base::cancel::Cancel;
 use crate::base::error::{Error, ErrorKind, Result, shorten};
-use crate::base::threads::{STACK, Threads};
 use crate::config;
+use crate::net::reach;
+use crate::net::tls::{self, Tls};
 
-const RESOLVE: Duration = Duration::from_secs(10);
-const CONNECT: Duration = Duration::from_secs(5);
-/// Addresses of one name that are tried.
-const ADDRESSES_MAX: usize = 3;
+/// For the name and the connection together.
+const CONNECT: Duration = Duration::from_secs(10);
 
 /// The stream; non-blocking.
 pub enum Stream {
     Plain(TcpStream),
-    Tls(Box<StreamOwned<ClientConnection, TcpStream>>),
+    Tls(Box<Tls<TcpStream>>),
 }
 
 impl Stream {
-    /// Connects. `resolving` is set while a lookup that was left behind still runs.
+    /// Connects.
     ///
     /// # Errors
-    /// `Invalid` for a `caFile` that can't be used, `Transient` or `Timeout` where nobody answers.
-    pub fn connect(to: &config::Mqtt, threads: &Threads, resolving: &Arc<AtomicBool>) -> Result<Stream> {
-        let tls = if to.tls { Some(tls(to)?) } else { None };
-        let unreachable = |e: &io::Error| {
-            let text = format!("the MQTT broker {}:{} can't be reached: {e}", to.host, to.port);
-            Error::new(ErrorKind::Transient, text).hint("is it running, and are host and port right?")
-        };
-        let mut last = io::Error::new(Io::NotFound, "the name has no address");
-        for address in resolve(to, threads, resolving)? {
-            match TcpStream::connect_timeout(&address, CONNECT) {
-                Ok(tcp) => {
-                    let _ = tcp.set_nodelay(true); // slower without it, not wrong
-                    tcp.set_nonblocking(true).map_err(|e| unreachable(&e))?;
-                    return Ok(match tls {
-                        None => Stream::Plain(tcp),
-                        Some(tls) => Stream::Tls(Box::new(StreamOwned::new(tls, tcp))),
-                    });
-                }
-                Err(e) => last = e,
-            }
+    /// `Invalid` for a `caFile` that can't be used, `Transient` or `Timeout` where nobody answers, `Stopped` where it was cancelled.
+    pub fn connect(to: &config::Mqtt, cancel: &Cancel) -> Result<Stream> {
+        let roots = to.ca_file.as_deref().filter(|_| to.tls).map(authorities).transpose()?;
+        let peer = format!("the MQTT broker {}:{}", to.host, to.port);
+        let tcp = reach::connect(&peer, &to.host, to.port, CONNECT, cancel)?;
+        tcp.set_nonblocking(true)
+            .map_err(|e| Error::new(ErrorKind::Transient, format!("the connection to {peer} broke: {e}")))?;
+        if !to.tls {
+            return Ok(Stream::Plain(tcp));
         }
-        Err(unreachable(&last))
+        let unusable = |e: io::Error| Error::new(ErrorKind::Invalid, format!("TLS with {peer} can't be used: {e}"));
+        Ok(Stream::Tls(Box::new(tls::client(to.host.trim_matches(['[', ']']), tcp, roots).map_err(unusable)?)))
     }
 
     /// Whether the socket is to be waited for until it takes bytes, beside what the caller has to write.
@@ -145,57 +132,14 @@ fn untrusted(why: &CertificateError, to: &config::Mqtt) -> Error {
     Error::new(kind, format!("the certificate of the MQTT broker {}:{} is not trusted: {why}", to.host, to.port)).hint(hint)
 }
 
-fn tls(to: &config::Mqtt) -> Result<ClientConnection> {
-    let unusable = |text: String| Error::new(ErrorKind::Invalid, text);
-    let mut roots = RootCertStore::empty();
-    match &to.ca_file {
-        Some(file) => authorities(file, &mut roots)?,
-        None => roots.extend(webpki_roots::TLS_SERVER_ROOTS.iter().cloned()),
-    }
-    let host = to.host.trim_start_matches('[').trim_end_matches(']').to_string();
-    let name = ServerName::try_from(host).map_err(|_| unusable(format!("{} is no name that a certificate can have", to.host)))?;
-    let config = ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
-        .with_safe_default_protocol_versions()
-        .map_err(|e| unusable(format!("TLS can't be used: {e}")))?
-        .with_root_certificates(roots)
-        .with_no_client_auth();
-    ClientConnection::new(Arc::new(config), name).map_err(|e| unusable(format!("TLS can't be used: {e}")))
-}
-
-fn authorities(file: &Path, roots: &mut RootCertStore) -> Result<()> {
+fn authorities(file: &Path) -> Result<RootCertStore> {
     let unusable = |why: String| {
         let text = format!("caFile {} can't be used: {}", file.display(), shorten(&why, 200));
         Error::new(ErrorKind::Invalid, text).hint("it must hold certificates in PEM")
     };
+    let mut roots = RootCertStore::empty();
     for certificate in CertificateDer::pem_file_iter(file).map_err(|e| unusable(e.to_string()))? {
         roots.add(certificate.map_err(|e| unusable(e.to_string()))?).map_err(|e| unusable(e.to_string()))?;
     }
-    if roots.is_empty() { Err(unusable("no certificate is in it".to_string())) } else { Ok(()) }
-}
-
-fn resolve(to: &config::Mqtt, threads: &Threads, resolving: &Arc<AtomicBool>) -> Result<Vec<SocketAddr>> {
-    let host = to.host.trim_start_matches('[').trim_end_matches(']').to_string();
-    if let Ok(ip) = host.parse() {
-        return Ok(vec![SocketAddr::new(ip, to.port)]);
-    }
-    let slow = || {
-        Error::new(ErrorKind::Timeout, format!("the name {} is not resolved in time", to.host)).hint("check this machine's DNS")
-    };
-    if resolving.swap(true, Ordering::SeqCst) {
-        return Err(slow());
-    }
-    let (tell, found) = crossbeam_channel::bounded(1);
-    let (own, port) = (resolving.clone(), to.port);
-    let started = threads.spawn_once("mqtt-resolve", STACK, move || {
-        let addresses = (host.as_str(), port).to_socket_addrs().map(|a| a.take(ADDRESSES_MAX).collect::<Vec<_>>());
-        own.store(false, Ordering::SeqCst);
-        let _ = tell.send(addresses); // who asked may be gone
-    });
-    started.inspect_err(|_| resolving.store(false, Ordering::SeqCst))?;
-    match found.recv_timeout(RESOLVE) {
-        Ok(Ok(addresses)) => Ok(addresses),
-        Ok(Err(_)) => Err(Error::new(ErrorKind::Transient, format!("the name {} can't be resolved", to.host))
-            .hint("check the name, and this machine's DNS")),
-        Err(_) => Err(slow()),
-    }
+    if roots.is_empty() { Err(unusable("no certificate is in it".to_string())) } else { Ok(roots) }
 }

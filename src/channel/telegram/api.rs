@@ -78,6 +78,11 @@ impl Api {
         result(&bytes).map(drop).map_err(|e| Error { kind: ErrorKind::Unclear, ..e }.into())
     }
 
+    /// The same within a deadline of its own.
+    pub fn call_within(&self, method: &str, body: &Value, within: Duration) -> Result<Value, Refusal> {
+        Ok(result(&self.bytes(method, body, Deadlines::within(within, within), None)?)?)
+    }
+
     /// Calls `method` within a deadline of its own, best effort.
     pub fn hint(&self, method: &str, body: &Value, within: Duration) {
         let _ = self.bytes(method, body, Deadlines::within(within, within), None); // a hint: nothing hangs on it

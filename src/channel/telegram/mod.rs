@@ -11,6 +11,7 @@ mod api;
 mod files;
 mod html;
 mod poll;
+mod preview;
 #[cfg(test)]
 mod tests;
 mod update;
@@ -27,7 +28,7 @@ use crate::channel::counters::Counters;
 use crate::channel::pieces::pieces;
 use crate::channel::repeats::{MARK_BYTES, Repeats, marked};
 use crate::channel::supervisor::Supervisor;
-use crate::channel::{Channel, ChannelStatus, Parts, Progress, Wanted, sending};
+use crate::channel::{Channel, ChannelStatus, Parts, Preview, Progress, Wanted, sending};
 use crate::config;
 use crate::domain::{Attachment, Delivery, Handoff};
 
@@ -45,11 +46,12 @@ pub(super) fn open(
     common: &config::ChannelCommon,
     counters: Arc<Counters>,
 ) -> Arc<dyn Channel> {
+    let previews = config.preview;
     let api = Arc::new(Api::new(parts.client.clone(), config.api_root, config.token));
     let (clock, repeats) = (parts.clock.clone(), Repeats::unknown(common));
     let poll = poll::Poll { api: api.clone() };
     let supervisor = Supervisor::start(parts, counters.clone(), poll);
-    Arc::new(Telegram { api, clock, counters, supervisor, repeats, stop: Stop::new() })
+    Arc::new(Telegram { api, clock, counters, supervisor, repeats, previews, stop: Stop::new() })
 }
 
 struct Telegram {
@@ -58,6 +60,7 @@ struct Telegram {
     counters: Arc<Counters>,
     supervisor: Supervisor,
     repeats: Repeats,
+    previews: bool,
     stop: Stop,
 }
 
@@ -107,17 +110,19 @@ impl Telegram {
         if parts.is_empty() {
             return Err(Error::new(ErrorKind::Permanent, "the message is blank, and Telegram takes no such"));
         }
-        // In a group, what is answered is shown; in a chat of two it is plain.
-        let answered =
-            delivery.metadata.as_ref().and_then(|m| m["messageId"].as_i64()).filter(|_| delivery.conversation_id.is_some());
+        let answered = preview::answered(delivery.metadata.as_ref(), delivery.conversation_id.as_deref());
+        let mut shown = if progress.done == 0 { self.shown(delivery, &target)? } else { None };
         sending::in_order(&parts, progress, &self.stop, |n, part| {
-            let part = marked(part, progress.is_in_doubt(n));
-            self.part(&mut target, &part, answered.filter(|_| n == 0)).map_err(Error::from)
+            let mut place = if n == 0 { shown.take() } else { None };
+            // An edit may be tried again, whatever became of it.
+            let part = marked(part, place.is_none() && progress.is_in_doubt(n));
+            self.part(&mut target, &part, answered.filter(|_| n == 0), &mut place).map_err(Error::from)
         })
     }
 
-    /// Sends one part; as plain text where the markup is refused, to its new place where the group has moved.
-    fn part(&self, target: &mut Target, part: &str, answered: Option<i64>) -> Result<(), Refusal> {
+    /// Sends one part; as plain text where the markup is refused, to its new place where the group has moved. In the place of the
+    /// message `shown`, unless that can't be: then it is none any more.
+    fn part(&self, target: &mut Target, part: &str, answered: Option<i64>, shown: &mut Option<i64>) -> Result<(), Refusal> {
         let (mut is_plain, mut has_moved) = (false, false);
         loop {
             let mut body = json!({"link_preview_options": {"is_disabled": true}});
@@ -127,12 +132,21 @@ impl Telegram {
                 body["text"] = html::html(part).into();
                 body["parse_mode"] = "HTML".into();
             }
-            if let Some(id) = answered.filter(|_| !has_moved) {
-                body["reply_parameters"] = json!({"message_id": id, "allow_sending_without_reply": true});
-            }
-            match self.api.send(&target.body(body)) {
+            let sent = if let Some(message) = *shown {
+                body["message_id"] = message.into();
+                self.api.call("editMessageText", &target.body(body), None).map(drop)
+            } else {
+                if let Some(id) = answered.filter(|_| !has_moved) {
+                    body["reply_parameters"] = json!({"message_id": id, "allow_sending_without_reply": true});
+                }
+                self.api.send(&target.body(body))
+            };
+            match sent {
                 Ok(_) => return Ok(()),
+                Err(refused) if shown.is_some() && preview::is_unmodified(&refused) => return Ok(()),
                 Err(refused) if refused.is_markup && !is_plain => is_plain = true,
+                // Deleted, too old, or left behind where the group was: it is sent anew.
+                Err(refused) if shown.is_some() && refused.error.kind == ErrorKind::Permanent => *shown = None,
                 Err(refused) => match refused.moved_to.filter(|_| !has_moved) {
                     Some(chat) => {
                         has_moved = true;
@@ -166,6 +180,18 @@ impl Channel for Telegram {
 
     fn fetch(&self, file: &Attachment, wanted: &Wanted<'_>) -> Result<Vec<u8>> {
         files::fetch(&self.api, file, wanted)
+    }
+
+    fn preview_every(&self, conversation: Option<&str>) -> Option<Duration> {
+        self.previews.then(|| preview::every(conversation))
+    }
+
+    fn preview(&self, preview: &Preview<'_>) -> Result<Value> {
+        self.show(preview)
+    }
+
+    fn unpreview(&self, peer: &str, conversation: Option<&str>, message: &Value) {
+        self.unshow(peer, conversation, message);
     }
 
     fn status(&self) -> ChannelStatus {

@@ -1,5 +1,8 @@
-//! The adapter against a small Bot API over real sockets, and its readings as tables.
+//! The adapter against a small Bot API over real sockets: how it takes in, and what it shows of itself.
 #![allow(clippy::disallowed_methods)] // the fake holds a poll open
+
+mod reading;
+mod sending;
 
 use std::io::Write;
 use std::net::TcpStream;
@@ -9,7 +12,6 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use super::update::{Kind, Me, read};
 use super::*;
 use crate::channel::memory;
 use crate::channel::memory::{MemoryInlet, common, fresh, parts};
@@ -87,7 +89,8 @@ impl Fake {
     }
 
     fn open_with(&self, inlet: &Arc<MemoryInlet>, common: &config::ChannelCommon) -> Opened {
-        let config = config::Telegram { token: crate::base::secret::Secret::new(TOKEN), api_root: self.peer.url("") };
+        let config =
+            config::Telegram { token: crate::base::secret::Secret::new(TOKEN), api_root: self.peer.url(""), preview: true };
         let parts = parts("tg", inlet, &Clock::system());
         let counters = Arc::new(Counters::new(ChannelState::Connecting, 0));
         Opened(open(parts, config, common, counters))
@@ -142,26 +145,6 @@ fn message(id: i64, text: &str) -> Value {
 
 fn delivery(text: &str) -> Delivery {
     memory::delivery("7", text)
-}
-
-fn me() -> Me {
-    Me { id: 42, username: "GateBot".into() }
-}
-
-/// The message with `change` laid over it, in a private chat unless it says otherwise.
-fn changed(change: Value) -> Value {
-    let mut update = message(1, "hi");
-    for (key, value) in change.as_object().unwrap() {
-        update["message"][key] = value.clone();
-    }
-    update
-}
-
-fn text(update: &Value) -> String {
-    match read(update, 1, &me()) {
-        Kind::Message(incoming) => incoming.text,
-        other => panic!("{other:?}"),
-    }
 }
 
 #[test]
@@ -328,230 +311,10 @@ fn strangers_are_told_where_they_wrote() {
 }
 
 #[test]
-fn only_messages_of_people_are_messages() {
-    let group = json!({"id": -100, "type": "supergroup"});
-    let of = |kind: &str| json!({"update_id": 1, kind: message(1, "hi")["message"]});
-    for update in [
-        of("edited_message"),
-        of("channel_post"),
-        of("edited_channel_post"),
-        of("business_message"),
-        of("edited_business_message"),
-        json!({"update_id": 1, "callback_query": {"id": "1", "from": {"id": 7}, "data": "/approve", "message": message(1, "hi")["message"]}}),
-        json!({"update_id": 1, "message_reaction": {"user": {"id": 7}}}),
-        json!({"update_id": 1, "inline_query": {"from": {"id": 7}, "query": "x"}}),
-        json!({"update_id": 1, "my_chat_member": {"from": {"id": 7}}}),
-        json!({"update_id": 1, "chat_join_request": {"from": {"id": 7}}}),
-        json!({"update_id": 1, "what_is_new": {}}),
-        json!({"update_id": 1}),
-        changed(json!({"text": null})),
-        changed(json!({"text": " \n"})),
-        changed(json!({"text": null, "new_chat_members": [{"id": 7}]})),
-        changed(json!({"from": null})),
-        changed(json!({"from": {"id": "7", "is_bot": false}})),
-        changed(json!({"from": {"id": 7}})),
-        changed(json!({"from": {"id": 7, "is_bot": true}})),
-        changed(json!({"from": {"id": 8, "is_bot": false}})),
-        changed(json!({"sender_chat": {"id": -5, "type": "channel"}, "chat": group})),
-        changed(json!({"chat": {"id": 7, "type": "channel"}})),
-        changed(json!({"chat": {"id": 7, "type": "secret"}})),
-    ] {
-        let kind = read(&update, 1, &me());
-        assert!(matches!(kind, Kind::NotForUs), "{update}: {kind:?}");
-    }
-    for update in [json!(5), json!([]), changed(json!({"chat": {}})), changed(json!({"message_id": null}))] {
-        assert!(matches!(read(&update, 1, &me()), Kind::Poison), "{update}");
-    }
-}
-
-/// Whether a group's message with `change` is for the bot.
-#[track_caller]
-fn check_mention(change: Value, wanted: bool) {
-    let mut update = changed(change.clone());
-    update["message"]["chat"] = json!({"id": -100, "type": "supergroup"});
-    let Kind::Message(incoming) = read(&update, 1, &me()) else { panic!("{update}") };
-    assert_eq!(incoming.place, Place::Group { id: "-100".into(), mentioned: wanted }, "{change}");
-    assert_eq!(incoming.metadata, Some(json!({"messageId": 1})));
-}
-
-#[test]
-fn groups_know_who_is_meant() {
-    let said = |text: &str, kind: &str, offset: u64, length: u64| json!({"text": text, "entities": [{"type": kind, "offset": offset, "length": length}]});
-    check_mention(said("😀 @gatebot hi", "mention", 3, 8), true);
-    check_mention(said("@gatebot2 hi", "mention", 0, 9), false);
-    check_mention(json!({"text": "@gatebot without an entity"}), false);
-    check_mention(said("/stop@GateBot", "bot_command", 0, 13), true);
-    check_mention(said("/stop@OtherBot", "bot_command", 0, 14), false);
-    check_mention(said("/stop", "bot_command", 0, 5), false);
-    check_mention(said("@gatebot", "mention", u64::MAX, u64::MAX), false);
-    check_mention(
-        json!({"text": "x", "entities": [{"type": "text_mention", "offset": 0, "length": 1, "user": {"id": 42}}]}),
-        true,
-    );
-    check_mention(json!({"reply_to_message": {"message_id": 9, "from": {"id": 42}, "text": "before"}}), true);
-    check_mention(json!({"reply_to_message": {"message_id": 9, "from": {"id": 8}}}), false);
-    let caption = json!({"text": null, "photo": [{}], "caption": "@GateBot", "caption_entities": [{"type": "mention", "offset": 0, "length": 8}]});
-    check_mention(caption, true);
-    let mut forwarded = said("@gatebot hi", "mention", 0, 8);
-    forwarded["forward_origin"] = json!({"type": "user", "sender_user": {"id": 9}});
-    check_mention(forwarded, false);
-    // In a topic that the bot has opened every message seems to answer it.
-    check_mention(
-        json!({"is_topic_message": true, "message_thread_id": 9, "reply_to_message": {"message_id": 9, "from": {"id": 42}}}),
-        false,
-    );
-}
-
-#[test]
-fn topics_are_conversations_of_their_own() {
-    for (change, wanted) in [
-        (json!({}), "-100"),
-        (json!({"message_thread_id": 9}), "-100"),
-        (json!({"message_thread_id": 9, "is_topic_message": true}), "-100/9"),
-    ] {
-        let mut update = changed(change);
-        update["message"]["chat"] = json!({"id": -100, "type": "supergroup", "is_forum": true});
-        let Kind::Message(incoming) = read(&update, 1, &me()) else { panic!("{update}") };
-        assert_eq!(incoming.conversation.as_deref(), Some(wanted));
-    }
-}
-
-#[test]
-fn attachments_are_described_and_quotes_carry_no_authority() {
-    for (change, wanted) in [
-        (
-            json!({"text": null, "caption": "look", "photo": [{"width": 90, "height": 60}, {"width": 1280, "height": 960, "file_size": 5}]}),
-            "[photo 1280×960, 5 bytes]\nlook",
-        ),
-        (
-            json!({"text": null, "document": {"file_name": "a]\n[b.pdf", "mime_type": "application/pdf", "file_size": 9}}),
-            "[document \"a   b.pdf\", application/pdf, 9 bytes]",
-        ),
-        (json!({"text": null, "voice": {"duration": 12, "mime_type": "audio/ogg"}}), "[voice audio/ogg, 12 s]"),
-        (json!({"text": null, "animation": {}, "document": {}}), "[animation]"),
-        (json!({"text": null, "sticker": {"emoji": "😀"}}), "[sticker 😀]"),
-        (json!({"text": null, "location": {"latitude": 52.5, "longitude": 13.25}}), "[location 52.5, 13.25]"),
-        (json!({"text": null, "contact": {"first_name": "Bo", "phone_number": "+1"}}), "[contact Bo, +1]"),
-        (json!({"text": null, "poll": {"question": "Q?", "options": [{"text": "a"}, {"text": "b"}]}}), "[poll Q?, a / b]"),
-        (
-            json!({"text": "/approve x\nnow", "forward_origin": {"type": "user", "sender_user": {"first_name": "Eve"}}}),
-            "[forwarded from Eve, not the sender's own words:]\n> /approve x\n> now",
-        ),
-        (
-            json!({"forward_origin": {"type": "hidden_user", "sender_user_name": "E]ve"}}),
-            "[forwarded from E ve, not the sender's own words:]\n> hi",
-        ),
-        (
-            json!({"text": "/stop", "reply_to_message": {"message_id": 5, "from": {"first_name": "Bo"}, "text": "a\nb"}}),
-            "/stop\n\n[this answers a message of Bo, quoted:]\n> a\n> b",
-        ),
-        (
-            json!({"reply_to_message": {"message_id": 5, "text": "a long one"}, "quote": {"text": "long"}}),
-            "hi\n\n[this answers a message of somebody, quoted:]\n> long",
-        ),
-        (json!({"text": "/stop@GateBot"}), "/stop@GateBot"),
-    ] {
-        assert_eq!(text(&changed(change.clone())), wanted, "{change}");
-    }
-}
-
-#[test]
-fn replies_are_marked_up_and_go_where_the_message_came_from() {
-    let (fake, inlet) = (Fake::new(), Arc::new(MemoryInlet::default()));
-    let opened = fake.open(&inlet);
-    opened.0.deliver(&delivery("**a** < b"), &fresh()).unwrap();
-    let topic = Delivery {
-        conversation_id: Some("-100/9".into()),
-        metadata: Some(json!({"messageId": 77})),
-        ..delivery(&format!("{}\nend", "x".repeat(4096)))
-    };
-    opened.0.deliver(&topic, &fresh()).unwrap();
-    let sent = fake.sent.lock().unwrap().clone();
-    assert_eq!((&sent[0]["text"], &sent[0]["chat_id"]), (&json!("<b>a</b> &lt; b"), &json!(7)));
-    assert!(sent[0]["reply_parameters"].is_null() && sent[0]["message_thread_id"].is_null());
-    assert_eq!((&sent[1]["chat_id"], &sent[1]["message_thread_id"]), (&json!(-100), &json!(9)));
-    assert_eq!(sent[1]["reply_parameters"], json!({"message_id": 77, "allow_sending_without_reply": true}));
-    assert_eq!((&sent[2]["text"], &sent[2]["reply_parameters"]), (&json!("end"), &Value::Null), "the first part alone answers");
-    let status = opened.0.status();
-    assert_eq!((status.sent, status.failed), (2, 0));
-}
-
-#[test]
-fn parts_that_were_confirmed_are_not_sent_again() {
-    let refusals = AtomicUsize::new(0);
-    let fake = Fake::scripted(move |method, body| {
-        let third = method == "sendMessage" && body["text"].as_str().unwrap().starts_with('c');
-        (third && refusals.fetch_add(1, Ordering::SeqCst) == 0)
-            .then(|| refuse(429, "Too Many Requests: retry after 8", json!({"retry_after": 8})))
-            .flatten()
-    });
-    let opened = fake.open(&Arc::new(MemoryInlet::default()));
-    let long = delivery(&["a", "b", "c", "d"].map(|c| c.repeat(4000)).join("\n"));
-    let recorded = Mutex::new(Vec::new());
-    let record = |n| recorded.lock().unwrap().push(n);
-    let error = opened.0.deliver(&long, &Progress { done: 0, record: &record, may_repeat: false }).unwrap_err();
-    assert_eq!(error.kind, ErrorKind::Throttled(Some(Duration::from_secs(8))));
-    opened.0.deliver(&long, &Progress { done: 2, record: &record, may_repeat: false }).unwrap();
-    assert_eq!(*recorded.lock().unwrap(), [1, 2, 3, 4]);
-    let first: Vec<_> = fake.sent.lock().unwrap().iter().map(|b| b["text"].as_str().unwrap()[..1].to_string()).collect();
-    assert_eq!(first, ["a", "b", "c", "c", "d"]);
-}
-
-/// What a delivery that is refused once by `script` ends with.
-#[track_caller]
-fn check_sent(status: u16, description: &'static str, parameters: Value, kind: Option<ErrorKind>, calls: usize) {
-    let refusals = AtomicUsize::new(0);
-    let fake = Fake::scripted(move |method, _| {
-        (method == "sendMessage" && refusals.fetch_add(1, Ordering::SeqCst) == 0)
-            .then(|| refuse(status, description, parameters.clone()))
-            .flatten()
-    });
-    let opened = fake.open(&Arc::new(MemoryInlet::default()));
-    let result = opened.0.deliver(&delivery("**hi**"), &fresh());
-    assert_eq!(result.as_ref().err().map(|e| e.kind), kind, "{description}");
-    assert!(!format!("{result:?}").contains("CANARY"));
-    assert_eq!(fake.sent.lock().unwrap().len(), calls, "{description}");
-    eventually("the poll", || opened.0.status().state == ChannelState::Connected);
-    if description.contains("parse entities") {
-        let plain = fake.sent.lock().unwrap()[1].clone();
-        assert_eq!((&plain["text"], &plain["parse_mode"]), (&json!("**hi**"), &Value::Null));
-    }
-    if description.contains("upgraded") {
-        assert_eq!(fake.sent.lock().unwrap()[1]["chat_id"], -1009);
-    }
-}
-
-#[test]
-fn refusals_of_a_send_are_told_apart() {
-    use ErrorKind::{Denied, Permanent, Throttled, Transient};
-    check_sent(400, "Bad Request: can't parse entities: unmatched tag", json!({}), None, 2);
-    check_sent(400, "Bad Request: group chat was upgraded to a supergroup chat", json!({"migrate_to_chat_id": -1009}), None, 2);
-    check_sent(400, "Bad Request: chat not found", json!({}), Some(Permanent), 1);
-    check_sent(403, "Forbidden: bot was blocked by the user", json!({}), Some(Permanent), 1);
-    check_sent(401, "Unauthorized", json!({}), Some(Denied), 1);
-    check_sent(429, "Too Many Requests", json!({}), Some(Throttled(None)), 1);
-    check_sent(500, "Internal Server Error", json!({}), Some(Transient), 1);
-}
-
-#[test]
-fn what_cannot_be_sent_is_permanent() {
-    let fake = Fake::new();
-    let opened = fake.open(&Arc::new(MemoryInlet::default()));
-    for bad in [
-        delivery(" \n "),
-        Delivery { peer: "ana".into(), ..delivery("hi") },
-        Delivery { conversation_id: Some("-1/x".into()), ..delivery("hi") },
-    ] {
-        assert_eq!(opened.0.deliver(&bad, &fresh()).unwrap_err().kind, ErrorKind::Permanent);
-    }
-    assert!(fake.sent.lock().unwrap().is_empty());
-}
-
-#[test]
 fn a_token_that_is_none_is_never_sent_and_never_shown() {
     let fake = Scripted::says("");
     for token in ["", "CANARY", "1:", "12:CANARY/../x", "12:CANARY x", "a:CANARY"] {
-        let config = config::Telegram { token: crate::base::secret::Secret::new(token), api_root: fake.url("") };
+        let config = config::Telegram { token: crate::base::secret::Secret::new(token), api_root: fake.url(""), preview: false };
         assert!(!format!("{config:?}").contains("CANARY"));
         let counters = Arc::new(Counters::new(ChannelState::Connecting, 0));
         let parts = parts("tg", &Arc::new(MemoryInlet::default()), &Clock::system());
@@ -575,17 +338,4 @@ fn a_server_that_says_the_path_back_or_nothing_sensible_shows_no_token() {
             assert!(!shown.contains("CANARY"), "{shown}");
         }
     }
-}
-
-#[test]
-fn typing_is_shown_and_resending_follows_the_configuration() {
-    let fake = Fake::new();
-    let hold = config::ChannelCommon { on_unknown: config::OnUnknown::Hold, ..common() };
-    let inlet = Arc::new(MemoryInlet::default());
-    let (resends, holds) = (fake.open(&inlet), fake.open_with(&inlet, &hold));
-    assert_eq!((resends.0.repeats().cut_off(), holds.0.repeats().cut_off()), (CutOff::Resent, CutOff::Held));
-    resends.0.typing("7", Some("-100/9"));
-    let seen = fake.peer.seen();
-    let typed = seen.iter().find(|s| s.line.contains("sendChatAction")).unwrap().json();
-    assert_eq!(typed, json!({"action": "typing", "chat_id": -100, "message_thread_id": 9}));
 }

@@ -105,6 +105,8 @@ pub struct Telegram {
     pub token: Secret,
     /// `apiRoot`, without a slash at its end.
     pub api_root: String,
+    /// `preview`.
+    pub preview: bool,
 }
 
 /// A Matrix account.

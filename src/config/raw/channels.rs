@@ -70,6 +70,8 @@ section! {
         token: RawSecret = key("token", Preset::Required);
         /// Another server of the Bot API.
         api_root: Option<String> = key("apiRoot", Preset::Unset).range(1, 2048);
+        /// Whether an answer is shown while it is made: one message, edited as more of it is there, that becomes the answer.
+        preview: bool = key("preview", Preset::Bool(false));
     }
 }
 

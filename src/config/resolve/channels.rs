@@ -78,6 +78,7 @@ impl Resolver<'_> {
             ChannelOf::Telegram(t) => ChannelKind::Telegram(Telegram {
                 token: self.keyed(Some(&t.token), path, "token", Use::Key)?,
                 api_root: self.api_root(t.api_root.as_deref(), "https://api.telegram.org", path)?,
+                preview: t.preview,
             }),
             ChannelOf::Discord(d) => ChannelKind::Discord(Discord {
                 token: self.keyed(Some(&d.token), path, "token", Use::Key)?,

@@ -5,24 +5,22 @@
 //! address than its origin: paths and queries hold tickets. After a failure the connection is of no more use.
 
 use std::io::{ErrorKind as IoKind, Read, Write};
-use std::net::{IpAddr, Shutdown, SocketAddr};
-use std::sync::OnceLock;
+use std::net::Shutdown;
 use std::time::Duration;
 
+use rustls::RootCertStore;
 use tungstenite::client::ClientRequestBuilder;
 use tungstenite::handshake::HandshakeError;
 use tungstenite::http::Uri;
 use tungstenite::protocol::frame::coding::CloseCode;
 use tungstenite::protocol::{CloseFrame, WebSocketConfig};
 use tungstenite::{Error as Fault, Message, WebSocket};
-use ureq::Timeout;
-use ureq::unversioned::transport::NextTimeout;
 
 use crate::base::cancel::{Cancel, Guard};
 use crate::base::clock::Clock;
 use crate::base::error::{Error, ErrorKind, Result, shorten};
-use crate::net::client::resolve::Names;
-use crate::net::client::{link, origin, socket};
+use crate::net::client::origin;
+use crate::net::reach;
 use crate::net::tls::{self, Tls};
 use crate::net::websocket::timed::Timed;
 
@@ -76,14 +74,19 @@ enum Wire {
 /// `Invalid` for what is no WebSocket's address, `Transient` or `Timeout` where nobody answers, `Denied` for 401 and 403, `Throttled`
 /// for 429, `Permanent` for other refusals and where the peer isn't trusted, `Stopped` where it was cancelled.
 pub fn dial(url: &str, cancel: &Cancel, timeout: Duration) -> Result<Dialed> {
+    trusting(url, cancel, timeout, None)
+}
+
+/// The same where `roots` alone are trusted, not those whom the web trusts.
+fn trusting(url: &str, cancel: &Cancel, timeout: Duration, roots: Option<RootCertStore>) -> Result<Dialed> {
     let origin = origin(url);
-    match open(url, &origin, cancel, timeout) {
+    match open(url, &origin, cancel, timeout, roots) {
         Err(_) if cancel.is_set() => Err(stopped(&origin)),
         done => done,
     }
 }
 
-fn open(url: &str, origin: &str, cancel: &Cancel, timeout: Duration) -> Result<Dialed> {
+fn open(url: &str, origin: &str, cancel: &Cancel, timeout: Duration, roots: Option<RootCertStore>) -> Result<Dialed> {
     let invalid = || Error::new(ErrorKind::Invalid, format!("{origin} is no address of a WebSocket"));
     let uri: Uri = url.parse().map_err(|_| invalid())?;
     let is_secure = match uri.scheme_str() {
@@ -94,11 +97,7 @@ fn open(url: &str, origin: &str, cancel: &Cancel, timeout: Duration) -> Result<D
     let host = uri.host().filter(|h| !h.is_empty()).ok_or_else(invalid)?.trim_matches(['[', ']']).to_string();
     let port = uri.port_u16().unwrap_or(if is_secure { 443 } else { 80 });
     let clock = Clock::system();
-    let reached = link::cut_by(Some(cancel), || {
-        let addresses = addresses(&host, port, timeout)?;
-        socket::open(&addresses, within(timeout.saturating_sub(clock.mono()), Timeout::Connect))
-    });
-    let stream = reached.map_err(|e| unreachable(origin, &e))?;
+    let stream = reach::connect(origin, &host, port, timeout, cancel)?;
     let lost = |e: std::io::Error| Error::new(ErrorKind::Transient, format!("{origin} broke the connection off: {}", e.kind()));
     let handle = stream.try_clone().map_err(lost)?;
     // A guard of its own: it lives as long as the connection, and ends reads and writes on it.
@@ -108,7 +107,7 @@ fn open(url: &str, origin: &str, cancel: &Cancel, timeout: Duration) -> Result<D
     stream.set_nonblocking(true).map_err(lost)?;
     let timed = Timed { stream, deadline: timeout, clock };
     let wire = match is_secure {
-        true => Wire::Secure(Box::new(tls::client(&host, timed, None).map_err(|_| invalid())?)),
+        true => Wire::Secure(Box::new(tls::client(&host, timed, roots).map_err(|_| invalid())?)),
         false => Wire::Plain(timed),
     };
     let config = WebSocketConfig::default()
@@ -125,18 +124,6 @@ fn open(url: &str, origin: &str, cancel: &Cancel, timeout: Duration) -> Result<D
             Err(Error::new(ErrorKind::Timeout, format!("{origin} did not answer the handshake in time")))
         }
         Err(HandshakeError::Failure(fault)) => Err(refused(origin, fault)),
-    }
-}
-
-fn within(after: Duration, reason: Timeout) -> NextTimeout {
-    NextTimeout { after: after.max(Duration::from_millis(1)).into(), reason, ..NextTimeout::default() }
-}
-
-fn addresses(host: &str, port: u16, timeout: Duration) -> Result<Vec<SocketAddr>, ureq::Error> {
-    static NAMES: OnceLock<Names> = OnceLock::new();
-    match host.parse::<IpAddr>() {
-        Ok(address) => Ok(vec![SocketAddr::new(address, port)]),
-        Err(_) => NAMES.get_or_init(Names::new).look_up(host, port, within(timeout, Timeout::Resolve)),
     }
 }
 
@@ -233,15 +220,6 @@ fn stopped(origin: &str) -> Error {
     Error::new(ErrorKind::Stopped, format!("the connection to {origin} was ended here"))
 }
 
-fn unreachable(origin: &str, fault: &ureq::Error) -> Error {
-    match fault {
-        ureq::Error::HostNotFound => Error::new(ErrorKind::Transient, format!("the name in {origin} can't be resolved"))
-            .hint("check the name, and this machine's DNS"),
-        ureq::Error::Timeout(_) => Error::new(ErrorKind::Timeout, format!("{origin} did not take the connection in time")),
-        _ => Error::new(ErrorKind::Transient, format!("{origin} can't be reached")),
-    }
-}
-
 fn refused(origin: &str, fault: Fault) -> Error {
     let response = match fault {
         Fault::Http(response) => response,
@@ -290,3 +268,7 @@ impl Write for Wire {
         }
     }
 }
+
+#[cfg(test)]
+#[path = "dial_tests.rs"]
+mod tests;

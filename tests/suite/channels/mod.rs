@@ -5,6 +5,7 @@ mod discord;
 mod files;
 mod matrix;
 mod mqtt;
+mod previews;
 mod slack;
 mod telegram;
 

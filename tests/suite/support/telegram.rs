@@ -34,6 +34,8 @@ pub enum Fault {
 /// One message that the bot sent.
 #[derive(Clone, Debug)]
 pub struct Sent {
+    /// What the service calls it.
+    pub id: i64,
     pub chat: i64,
     pub text: String,
     pub body: Value,
@@ -248,7 +250,8 @@ fn act(method: &str, body: &Value, state: &Mutex<State>) -> Result<Value, (u16, 
         "getUpdates" => updates(body, state),
         "sendMessage" => send(body, state),
         "sendChatAction" | "deleteWebhook" | "logOut" | "close" => Ok(json!(true)),
-        "editMessageText" => Ok(sent_message(body, body["message_id"].as_i64().unwrap_or(1))),
+        "editMessageText" => edit(body, state),
+        "deleteMessage" => delete(body, state),
         "getFile" => Ok(
             json!({"file_id": body["file_id"], "file_unique_id": "u", "file_size": 3, "file_path": format!("documents/{}", body["file_id"].as_str().unwrap_or_default())}),
         ),
@@ -262,9 +265,9 @@ fn sent_message(body: &Value, id: i64) -> Value {
         "from": {"id": BOT, "is_bot": true, "first_name": "Gate", "username": "GateBot"}})
 }
 
-fn send(body: &Value, state: &Mutex<State>) -> Result<Value, (u16, &'static str)> {
+/// What is seen of a text that the service takes.
+fn seen(body: &Value) -> Result<String, (u16, &'static str)> {
     let text = body["text"].as_str().unwrap_or_default();
-    let Some(chat) = body["chat_id"].as_i64() else { return Err((400, "Bad Request: chat not found")) };
     if text.trim().is_empty() {
         return Err((400, "Bad Request: message text is empty"));
     }
@@ -279,10 +282,36 @@ fn send(body: &Value, state: &Mutex<State>) -> Result<Value, (u16, &'static str)
     if seen.encode_utf16().count() > 4096 {
         return Err((400, "Bad Request: message is too long"));
     }
+    Ok(seen)
+}
+
+fn send(body: &Value, state: &Mutex<State>) -> Result<Value, (u16, &'static str)> {
+    let Some(chat) = body["chat_id"].as_i64() else { return Err((400, "Bad Request: chat not found")) };
+    let text = seen(body)?;
     let mut state = state.lock().unwrap_or_else(PoisonError::into_inner);
-    state.sent.push(Sent { chat, text: seen, body: body.clone(), at: Instant::now() });
     state.next_message += 1;
-    Ok(sent_message(body, state.next_message))
+    let id = state.next_message;
+    state.sent.push(Sent { id, chat, text, body: body.clone(), at: Instant::now() });
+    Ok(sent_message(body, id))
+}
+
+fn edit(body: &Value, state: &Mutex<State>) -> Result<Value, (u16, &'static str)> {
+    let (text, id) = (seen(body)?, body["message_id"].as_i64());
+    let mut state = state.lock().unwrap_or_else(PoisonError::into_inner);
+    let found = state.sent.iter_mut().find(|s| Some(s.id) == id && Some(s.chat) == body["chat_id"].as_i64());
+    let Some(found) = found else { return Err((400, "Bad Request: message to edit not found")) };
+    if found.text == text {
+        return Err((400, "Bad Request: message is not modified: specified new message content is exactly the same"));
+    }
+    found.text = text;
+    Ok(sent_message(body, found.id))
+}
+
+fn delete(body: &Value, state: &Mutex<State>) -> Result<Value, (u16, &'static str)> {
+    let mut state = state.lock().unwrap_or_else(PoisonError::into_inner);
+    let before = state.sent.len();
+    state.sent.retain(|s| Some(s.id) != body["message_id"].as_i64());
+    if state.sent.len() < before { Ok(json!(true)) } else { Err((400, "Bad Request: message to delete not found")) }
 }
 
 fn without_tags(text: &str) -> String {
