@@ -3,6 +3,7 @@
 //! Invariant: dropping a store without closing it stands for the death of its process; kills of real processes are the suite's.
 
 mod approvals;
+mod backup;
 mod channels;
 mod collect;
 mod delivering;
