@@ -170,8 +170,8 @@ fn logs_follow() {
         .spawn()
         .unwrap();
     let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+    let over = std::sync::atomic::AtomicBool::new(false);
     std::thread::scope(|scope| {
-        let over = std::sync::atomic::AtomicBool::new(false);
         scope.spawn({
             let (gateway, over) = (&gateway, &over);
             move || {
