@@ -83,9 +83,10 @@ fn each_ends_with_its_code(all: &[&[&str]], nowhere: &str) {
         assert!(none.err.contains(nowhere) && none.out.is_empty(), "{words:?}: {} {}", none.out, none.err);
         let wrong = check(words, &[("GATELET_URL", &url), ("GATELET_TOKEN", "wrong-token-0123456789")], "hi\n", 5);
         assert!(!wrong.err.contains("wrong-token") && wrong.out.is_empty(), "{words:?}: {}", wrong.err);
-        // What is another's, or an operator's, is refused to a user; what is not there is not.
+        // What is another's, or an operator's, is refused to a user; what is not there is not, and another's
+        // sessions are as if they were not there.
         let user = said(words, &[("GATELET_URL", &url), ("GATELET_TOKEN", USER)], "");
-        let is_own = matches!(words[0], "chat") || *words == ["sessions"] || words.iter().any(|w| w.ends_with("_x"));
+        let is_own = matches!(words[0], "chat" | "sessions") || words.iter().any(|w| w.ends_with("_x"));
         assert!(user.code == 5 || is_own, "{words:?} as a user: {} {}", user.code, user.out);
         let bad = check(&[words, &["--nonsense"][..]].concat(), &[], "", 2);
         assert!(bad.err.contains("--nonsense"), "{words:?}: {}", bad.err);
