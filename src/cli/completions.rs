@@ -102,7 +102,7 @@ complete -F _gatelet gatelet
 
 /// A text between single quotes, for zsh and fish alike but for the quote itself, which the table's texts lose.
 fn quoted(text: &str) -> String {
-    format!("'{}'", text.replace('\'', "").replace('\\', ""))
+    format!("'{}'", text.replace(['\'', '\\'], ""))
 }
 
 fn zsh() -> String {

@@ -101,7 +101,7 @@ fn table(jobs: &[Value]) {
 /// A pause as `--every` takes it.
 fn spelled(ms: u64) -> String {
     let units = [(86_400_000, "d"), (3_600_000, "h"), (60_000, "m"), (1000, "s"), (1, "ms")];
-    let (unit, name) = units.into_iter().find(|(unit, _)| ms > 0 && ms % unit == 0).unwrap_or((1, "ms"));
+    let (unit, name) = units.into_iter().find(|(unit, _)| ms > 0 && ms.is_multiple_of(*unit)).unwrap_or((1, "ms"));
     format!("{}{name}", ms / unit)
 }
 

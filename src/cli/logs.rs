@@ -91,12 +91,13 @@ fn show(record: &Value, json: bool) {
         "info" => "32",
         _ => "2",
     };
-    let fields = record["fields"].as_object().into_iter().flatten().map(|(name, value)| {
-        let value = value.as_str().map_or_else(|| value.to_string(), str::to_string);
-        format!(" {}={}", harmless(name), harmless(&value))
+    let line = field(record, "message").replace('\n', " ");
+    let fields = record["fields"].as_object().into_iter().flatten().filter_map(|(name, value)| {
+        let value = harmless(&value.as_str().map_or_else(|| value.to_string(), str::to_string));
+        // What the sentence says already is not said twice.
+        (!line.split(' ').any(|word| word == value)).then(|| format!(" {}={value}", harmless(name)))
     });
     let fields: String = fields.collect();
-    let line = field(record, "message").replace('\n', " ");
     text(&format!(
         "{} {} {line}{}",
         styled("2", &time_of_day(record["time"].as_str().unwrap_or_default())),

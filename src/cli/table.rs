@@ -134,7 +134,7 @@ mod tests {
         let shown = |width| lines(&["ID", "WHO", "TEXT"], &rows, width).join("\n");
         assert_eq!(shown(None), "ID   WHO   TEXT\na    你好  a text that is long\nbcd  x");
         assert_eq!(shown(Some(40)), shown(None));
-        assert_eq!(shown(Some(20)), "ID   WHO\na    你好\n    a text that is…\nbcd  x");
+        assert_eq!(shown(Some(20)), "ID   WHO\na    你好\n    a text that is …\nbcd  x");
         for width in 12..60 {
             assert!(lines(&["ID", "WHO", "TEXT"], &rows, Some(width)).iter().all(|l| columns(l) <= width), "{width}");
         }

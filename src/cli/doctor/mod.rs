@@ -22,6 +22,8 @@ use crate::store::sqlite::backup;
 
 /// How long one look may take.
 const DEADLINE: Duration = Duration::from_secs(15);
+/// The same for the gateway on this machine.
+const GATEWAY: Duration = Duration::from_secs(8);
 /// The same for the whole database.
 const DATABASE: Duration = Duration::from_secs(60);
 
@@ -82,21 +84,31 @@ pub fn run(options: &Options) -> Result<(), Failure> {
     report.add_all(machine::data(&places));
     let (config, about) = configuration(&places);
     report.add_all(about);
-    let remote = Remote::find(options, false).ok();
-    let running = remote.as_ref().and_then(|r| r.ask("/api/channels").ok()).filter(|(status, _)| *status == 200);
-    let reached = remote.as_ref().is_some_and(|r| r.ask("/health").is_ok_and(|(status, _)| status == 200));
+    let (reached, running) = gateway(options);
     if let Some(config) = &config {
         report.add(machine::port(config.gateway.listen, reached));
         report.add_all(reach::names(config));
         report.add_all(reach::providers(config));
         match running {
-            Some((_, answer)) => report.add_all(reach::channels_of(&answer)),
+            Some(answer) => report.add_all(reach::channels_of(&answer)),
             None => report.add_all(reach::channels(config)),
         }
         report.add_all(database(config));
     }
     report.add_all(machine::service());
     report.end()
+}
+
+/// Whether the gateway answers, and its channels where it tells them to us. Another program may have its port, and say nothing.
+fn gateway(options: &Options) -> (bool, Option<Value>) {
+    let options = options.clone();
+    let ask = move || {
+        let remote = Remote::find(&options, false).ok()?;
+        remote.ask("/health").ok().filter(|(status, body)| *status == 200 && body["status"] == "ok")?;
+        Some(remote.ask("/api/channels").ok().filter(|(status, _)| *status == 200).map(|(_, body)| body))
+    };
+    let answer = within(GATEWAY, ask).flatten();
+    (answer.is_some(), answer.flatten())
 }
 
 struct Report {

@@ -10,7 +10,7 @@ fn replies_are_marked_up_and_go_where_the_message_came_from() {
     let topic = Delivery {
         conversation_id: Some("-100/9".into()),
         metadata: Some(json!({"messageId": 77})),
-        ..delivery(&format!("{}\nend", "x".repeat(4096)))
+        ..delivery(&format!("{}\nend", "x".repeat(4072)))
     };
     opened.0.deliver(&topic, &fresh()).unwrap();
     let sent = fake.sent.lock().unwrap().clone();
@@ -171,7 +171,7 @@ fn put(
 #[test]
 fn the_answer_takes_the_place_of_its_preview() {
     use config::OnUnknown::{Hold, Resend};
-    let two = adopted(&format!("{}\nb", "a".repeat(4096)));
+    let two = adopted(&format!("{}\nb", "a".repeat(4072)));
     let bad = |status, words: &'static str| {
         move |method: &str| (method == "editMessageText").then(|| refuse(status, words, json!({}))).flatten()
     };

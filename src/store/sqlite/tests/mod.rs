@@ -4,6 +4,7 @@
 
 mod approvals;
 mod attachments;
+mod backup;
 mod channels;
 mod collect;
 mod delivering;

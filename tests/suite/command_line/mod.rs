@@ -1,5 +1,9 @@
 //! The command line: what it says, and how it ends.
 
+mod backup;
+mod config;
+mod face;
+
 use std::io::Write;
 use std::process::{Command, Output, Stdio};
 
@@ -50,25 +54,6 @@ fn version_and_help() {
     assert!(version.out.contains(env!("CARGO_PKG_VERSION")), "{}", version.out);
     let json = check(&["version", "--json"], &[], "", 0);
     assert_eq!(serde_json::from_str::<Value>(&json.out).unwrap()["version"], env!("CARGO_PKG_VERSION"));
-    let help = check(&["--help"], &[], "", 0);
-    for command in [
-        "serve",
-        "check",
-        "status",
-        "send",
-        "chat",
-        "version",
-        "agents",
-        "approvals",
-        "memory",
-        "pairings",
-        "channels",
-        "messages",
-        "sessions",
-        "outbox",
-    ] {
-        assert!(help.out.contains(command), "{command} in {}", help.out);
-    }
 }
 
 #[test]
@@ -160,7 +145,7 @@ fn agents_tools_memory_and_approvals() {
         let said = check(&[words, &["--json"]].concat(), &there, "", 0);
         serde_json::from_str::<Value>(&said.out).unwrap_or_else(|e| panic!("{words:?}: {e}: {}", said.out))
     };
-    assert!(check(&["agents"], &there, "", 0).out.starts_with("main (stub, stub): "));
+    assert!(check(&["agents"], &there, "", 0).out.contains("\nmain  stub      stub   ok"));
     assert_eq!(json(&["agents"])["agents"][0]["name"], "main");
     assert!(check(&["agents", "tools"], &there, "", 0).out.contains("what no rule names: ask"));
     assert!(json(&["agents", "tools"])["tools"].is_array());
@@ -174,7 +159,7 @@ fn agents_tools_memory_and_approvals() {
     assert!(listed.contains(&id) && listed.contains("likes tea \\u{1b}[31m你好"), "{listed}");
     let local = ["--data-dir", gateway.data.to_str().unwrap()];
     check(&[&["memory", "edit", &id, "likes coffee"][..], &local].concat(), &[], "", 0);
-    assert!(check(&["memory", "list", "ana", "--agent", "main"], &there, "", 0).out.contains("(main): likes coffee"));
+    assert!(check(&["memory", "list", "ana", "--agent", "main"], &there, "", 0).out.contains("main   likes coffee"));
     assert_eq!(json(&["memory", "list", "ana", "--agent", "other"])["memory"], json!([]));
     check(&[&["memory", "forget", &id][..], &local].concat(), &[], "", 0);
     check(&["memory", "forget", &id], &there, "", 1);
@@ -191,7 +176,7 @@ fn channels_messages_sessions_outbox_and_pairings() {
         serde_json::from_str::<Value>(&said.out).unwrap_or_else(|e| panic!("{words:?}: {e}: {}", said.out))
     };
     let channels = check(&["channels"], &there, "", 0).out;
-    assert!(channels.contains("default (webhook): connected; in 0, out 0, failed 0, reconnects 0"), "{channels}");
+    assert!(channels.contains("\ndefault    webhook    connected"), "{channels}");
     assert_eq!(json(&["channels", "reconnect", "default"])["name"], "default");
     assert!(check(&["channels", "reconnect", "nowhere"], &there, "", 1).err.contains("404"));
     for words in [&["messages"][..], &["messages", "list", "failed"], &["sessions"], &["outbox"], &["outbox", "list", "dead"]] {
@@ -200,12 +185,12 @@ fn channels_messages_sessions_outbox_and_pairings() {
     let user = [("GATELET_URL", url.as_str()), ("GATELET_TOKEN", USER)];
     check(&["chat"], &user, "hello \u{1b}[31mthere\n", 0);
     let listed = check(&["messages"], &there, "", 0).out;
-    assert!(listed.contains("from ana by websocket: answered; hello \\u{1b}[31mthere"), "{listed}");
+    assert!(listed.contains("answered  ana   websocket  hello \\u{1b}[31mthere"), "{listed}");
     let id = json(&["messages"])["messages"][0]["id"].as_str().unwrap().to_string();
     assert!(check(&["messages", "show", &id], &there, "", 0).out.contains("answered"));
     assert!(check(&["messages", "retry", &id], &there, "", 1).err.contains("409"));
     assert!(check(&["messages", "list", "gone"], &there, "", 1).err.contains("400"));
-    assert!(check(&["outbox"], &there, "", 0).out.contains("to ana by websocket: "));
+    assert!(check(&["outbox"], &there, "", 0).out.contains("ana  websocket  echo: hello"));
     assert!(check(&["sessions", "show", "ana"], &there, "", 0).out.contains("assistant: echo: hello"));
     check(&["sessions", "erase", "ana"], &there, "", 0);
     assert_eq!(check(&["sessions"], &there, "", 0).out.trim(), "there is nothing");
@@ -225,8 +210,8 @@ fn jobs() {
     let tell = |words: &[&str], code: i32| check(words, &environment, "", code);
     assert_eq!(tell(&["jobs"], 0).out, "no jobs\n");
     let made = tell(&["jobs", "add", "ana", "--id", "tea", "--every", "2h", "--message", "Tea?"], 0).out;
-    assert!(made.starts_with("tea (admin) for ana, every 7200000 ms, next 20") && made.ends_with(": Tea?\n"), "{made}");
-    assert_eq!(tell(&["jobs", "list"], 0).out, made);
+    assert!(made.contains("tea  every 2h  in ") && made.ends_with("ana  admin  Tea?\n"), "{made}");
+    assert!(tell(&["jobs", "list"], 0).out.contains("tea  every 2h"));
     tell(&["jobs", "add", "ana", "--every", "soon", "--message", "x"], 2);
     let wrong = tell(&["jobs", "add", "ana", "--message", "x"], 1).err;
     assert!(wrong.contains("exactly one of at, every and cron"), "{wrong}");
