@@ -42,7 +42,7 @@ function usage(list) {
 }
 
 export function open(place, { me }) {
-  const body = h("div", {}, skeleton());
+  const body = h("div", { class: "stack" }, skeleton());
   swap(place, head(t("Agents and tools"), t("Who answers, and what may be called on whose word."), me.role === "admin" && h("a", { class: "button", href: "#/config/agents" }, t("Change agents")), me.role === "admin" && h("a", { class: "button", href: "#/config/tools" }, t("Change policy"))), body);
   const section = (title, about, ...content) => h("section", {}, h("h2", {}, title), about && h("p", { class: "dim" }, about), content);
 

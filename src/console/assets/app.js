@@ -111,7 +111,7 @@ function sidebar() {
     h("nav", { "aria-label": t("Views") }, groups.map(([title, views]) => [h("h2", {}, t(title)), h("ul", {}, views.map(item))])),
     h("div", { class: "tools" }, languages(),
       choices(t("Colours"), [["auto", t("Auto")], ["light", t("Light")], ["dark", t("Dark")]], kept(THEME) ?? "auto", theme),
-      h("p", { class: "who dim" }, h("span", {}, me.userId, " · ", me.role, h("br"), `gatelet ${me.version}`),
+      h("p", { class: "who dim" }, h("span", { title: `${me.userId} · ${me.role} · gatelet ${me.version}` }, me.userId === me.role ? me.role : `${me.userId} · ${me.role}`, h("br"), me.version),
         token.get() && h("button", { type: "button", class: "quiet", on: { click: leave } }, icon("leave"), t("Sign out")))));
 }
 

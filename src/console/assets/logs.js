@@ -44,8 +44,9 @@ function logs(place) {
     const reading = list.querySelector("details[open]") && list.isConnected;
     if (!document.hidden && ((!paused && !reading) || shown === "")) {
       try {
-        const all = (await get(`/api/logs?limit=300&level=${level}`)).logs;
-        const records = word ? all.filter((r) => JSON.stringify(r).toLowerCase().includes(word)) : all;
+        const all = (await get(`/api/logs?limit=500&level=${level}`)).logs;
+        const told = level === "info" ? all.filter((r) => r.target !== "gatelet::request" || r.fields.status >= 400) : all;
+        const records = word ? told.filter((r) => JSON.stringify(r).toLowerCase().includes(word)) : told;
         const text = JSON.stringify(records);
         if (text !== shown && !gone) {
           shown = text;

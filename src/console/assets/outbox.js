@@ -26,7 +26,7 @@ export function open(place, { path: [given] }) {
     d.lastError && h("p", { class: "problem" }, plain(d.lastError)),
     h("footer", {}, h("span", { class: "dim" }, d.attempts === 1 ? t("1 try") : t("{n} tries", { n: number(d.attempts) }), d.nextAttemptMs && d.state === "pending" ? [" · ", t("next"), " ", when(d.nextAttemptMs)] : null,
       d.inReplyTo && [" · ", h("a", { href: `#/messages/${d.inReplyTo}` }, t("Timeline"))]),
-    h("div", { class: "actions" }, ["dead", "unknown"].includes(d.state) && button(t("Retry"), "primary", retry(d)), d.state !== "sending" && button(d.state === "sent" ? t("Remove") : t("Drop"), "danger", drop(d)))));
+      h("div", { class: "actions" }, ["dead", "unknown"].includes(d.state) && button(t("Retry"), "primary", retry(d)), d.state !== "sending" && button(d.state === "sent" ? t("Remove") : t("Drop"), "danger", drop(d)))));
   const NOTHING = {
     dead: () => empty("outbox", t("No dead letters"), t("What can't be delivered after all tries waits here, to be retried or dropped. Nothing is lost silently.")),
     unknown: () => empty("outbox", t("Nothing is uncertain"), t("A delivery that was cut off while it was sent, on a channel set to “hold”, waits here for your decision.")),
