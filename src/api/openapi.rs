@@ -78,7 +78,9 @@ fn responses(route: &Route) -> Value {
     let reference = json!({"$ref": format!("#/components/schemas/{}", route.schemas.1)});
     let ok = match (route.path, route.method) {
         ("/", _) => json!({"description": "The page", "content": content("text/html", json!({"type": "string"}))}),
-        ("/console/:version/:file", _) => json!({"description": "The file", "content": content("*/*", json!({"type": "string"}))}),
+        ("/console/:version/:file", _) => {
+            json!({"description": "The file", "content": content("*/*", json!({"type": "string"}))})
+        }
         ("/metrics", _) => json!({"description": "Metrics", "content": content("text/plain", json!({"type": "string"}))}),
         ("/v1/chat/completions", _) => json!({"description": "The answer; with `stream` as events", "content": {
             "application/json": {"schema": reference.clone()},

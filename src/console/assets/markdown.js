@@ -31,7 +31,7 @@ function link(label, address, source) {
 /** A line's worth of text with its emphasis, code and links. */
 export function inline(text, depth = 0) {
   const out = [];
-  const without = new Set(); // marks that have no end from here on: looked for once
+  const ends = new Map(); // mark -> where its next end is: nothing of it stands before
   let from = 0;
   let at = 0;
   const flush = (to) => to > from && out.push(plain(text.slice(from, to)));
@@ -44,9 +44,9 @@ export function inline(text, depth = 0) {
       const ticks = /`+/y;
       ticks.lastIndex = at;
       const fence = ticks.exec(text)[0];
-      const end = without.has(fence) ? -1 : text.indexOf(fence, at + fence.length);
+      const end = ends.has(fence) ? -1 : text.indexOf(fence, at + fence.length);
       if (end < 0) {
-        without.add(fence);
+        ends.set(fence, text.length);
         at += fence.length;
       } else put(h("code", {}, plain(text.slice(at + fence.length, end).trim())), end + fence.length);
     } else if (c === "[" || (c === "!" && text[at + 1] === "[")) {
@@ -63,7 +63,7 @@ export function inline(text, depth = 0) {
       else at++;
     } else if ((c === "*" || c === "_" || c === "~") && depth < DEPTH_MAX) {
       const [mark, tag] = MARKS.find(([m]) => text.startsWith(m, at)) ?? [];
-      const end = mark ? closing(text, mark, at, without) : -1;
+      const end = mark ? closing(text, mark, at, ends) : -1;
       if (end > 0) put(h(tag, {}, inline(text.slice(at + mark.length, end), depth + 1)), end + mark.length);
       else at += mark?.length ?? 1;
     } else at++;
@@ -72,17 +72,24 @@ export function inline(text, depth = 0) {
   return out;
 }
 
-function closing(text, mark, at, without) {
+/** Where the mark that was opened at `at` ends, or -1. What was searched once in vain is not searched again. */
+function closing(text, mark, at, ends) {
   const inside = at + mark.length;
   // `a * b` and snake_case are no emphasis.
-  if (without.has(mark) || /\s/.test(text[inside] ?? " ") || (mark[0] === "_" && /\w/.test(text[at - 1] ?? ""))) return -1;
-  let end = text.indexOf(mark, inside + 1);
-  while (end > 0 && (/\s/.test(text[end - 1]) || (mark.length === 1 && (text[end + 1] === mark || text[end - 1] === mark)))) {
-    end = text.indexOf(mark, end + (text[end + 1] === mark ? 2 : 1));
-    if (end - at > 5000) return -1;
+  if (/\s/.test(text[inside] ?? " ") || (mark[0] === "_" && /\w/.test(text[at - 1] ?? ""))) return -1;
+  let end = Math.max(inside + 1, ends.get(mark) ?? 0);
+  while (end < text.length) {
+    end = text.indexOf(mark, end);
+    if (end < 0) break;
+    const doubled = mark.length === 1 && (text[end + 1] === mark || text[end - 1] === mark);
+    if (!doubled && !/\s/.test(text[end - 1])) {
+      ends.set(mark, end);
+      return end;
+    }
+    end++;
   }
-  if (end < 0) without.add(mark);
-  return end;
+  ends.set(mark, text.length);
+  return -1;
 }
 
 const broken = (lines) => lines.flatMap((line, i) => (i > 0 ? [h("br"), ...inline(line)] : inline(line)));
@@ -95,6 +102,7 @@ function codeBlock(lines, language) {
     h("pre", { tabindex: "0", role: "region", "aria-label": t("Code") }, h("code", {}, plain(text))));
 }
 
+const RULE = /^\|?\s*:?-{2,}:?\s*(\|\s*:?-{2,}:?\s*)*\|?$/;
 const cells = (line) => line.trim().replace(/^\||\|$/g, "").split("|").map((c) => c.trim());
 
 function table(head, aligns, body) {
@@ -132,7 +140,7 @@ function blocks(lines, depth, tight) {
   while (at < lines.length) {
     const line = lines[at];
     const fence = /^\s{0,3}(`{3,}|~{3,})\s*([^`]*)$/.exec(line);
-    const title = /^\s{0,3}(#{1,6})\s+(.*?)\s*#*\s*$/.exec(line);
+    const title = /^\s{0,3}(#{1,6})\s(.*)$/.exec(line);
     if (/^\s*$/.test(line)) at++;
     else if (fence) {
       const body = [];
@@ -141,7 +149,7 @@ function blocks(lines, depth, tight) {
       at++;
       out.push(codeBlock(body, fence[2].trim()));
     } else if (title) {
-      out.push(h(`h${Math.min(title[1].length + 2, 6)}`, {}, inline(title[2])));
+      out.push(h(`h${Math.min(title[1].length + 2, 6)}`, {}, inline(title[2].trim())));
       at++;
     } else if (/^\s{0,3}([-*_])(\s*\1){2,}\s*$/.test(line)) {
       out.push(h("hr"));
@@ -154,7 +162,7 @@ function blocks(lines, depth, tight) {
       const [node, end] = list(lines, at, depth);
       out.push(node);
       at = end;
-    } else if (line.includes("|") && /^\s*\|?\s*:?-{2,}:?\s*(\|\s*:?-{2,}:?\s*)*\|?\s*$/.test(lines[at + 1] ?? "")) {
+    } else if (line.includes("|") && RULE.test((lines[at + 1] ?? "").trim())) {
       const aligns = cells(lines[at + 1]).map((c) => (c.endsWith(":") ? (c.startsWith(":") ? "mid" : "right") : null));
       const body = [];
       at += 2;

@@ -97,6 +97,7 @@ export function open(place) {
   swap(place, head(t("Overview")), top, charts, tiles, next);
   let timer = 0;
   let gone = false;
+  let channels = null; // asked for now and then, and when one changed
 
   function draw(ready, m, channels) {
     swap(top, health(ready, m, channels));
@@ -114,7 +115,6 @@ export function open(place) {
       tile(t("dead letters since the start"), number(dead), "#/outbox", dead > 0 ? "warn" : ""),
       tile(t("channels up"), `${up}/${channels.length}`, "#/channels", up < channels.length ? "warn" : ""),
       tile(t("tokens read and written"), `${number(sum(m.tokens.byProvider, "in"))} / ${number(sum(m.tokens.byProvider, "out"))}`),
-      tile(t("a commit takes"), m.store.commitMs.count ? span(m.store.commitMs.p50) : "–"),
     ]);
   }
 
@@ -123,7 +123,9 @@ export function open(place) {
     let pause = looks.length < 2 ? 1200 : LOOK_MS;
     if (!document.hidden) {
       try {
-        const [ready, m, { channels }] = await Promise.all([get("/ready"), get("/api/metrics"), get("/api/channels")]);
+        const again = channels === null || looks.length % 5 === 0;
+        const [ready, m, list] = await Promise.all([get("/ready"), get("/api/metrics"), again ? get("/api/channels") : null]);
+        channels = list?.channels ?? channels;
         keep(m);
         if (!gone) draw(ready, m, channels);
       } catch (e) {
@@ -144,6 +146,6 @@ export function open(place) {
   }
   look();
   steer();
-  const off = onEvents(["config.", "channel."], () => (look(), steer()));
+  const off = onEvents(["config.", "channel."], () => ((channels = null), look(), steer()));
   return () => ((gone = true), clearTimeout(timer), off());
 }

@@ -58,7 +58,7 @@ export function open(place, { path: [user], me }) {
     name: "sessions",
     label: t("Sessions"),
     row: (s) => h("li", { "data-id": s.id }, h("a", { class: "row", href: `#/sessions/${seg(s.userId)}` }, h("strong", {}, brief(s.userId, 60)),
-      h("span", { class: "what dim" }, brief(s.agent, 40), " ", t("by"), " ", brief(s.channel, 40)), h("span", { class: "who dim" }, t("{n} turns", { n: number(s.turns) })), when(s.updatedMs))),
+      h("span", { class: "what dim" }, brief(s.agent, 40), " ", t("by"), " ", brief(s.channel, 40)), h("span", { class: "who dim" }, s.turns === 1 ? t("1 turn") : t("{n} turns", { n: number(s.turns) })), when(s.updatedMs))),
     nothing: () => empty("sessions", t("No session yet"), t("A session begins with a user's first message, and keeps what was said."), h("a", { class: "button", href: "#/chat" }, t("Open the chat"))),
   });
   swap(place, head(t("Sessions"), t("Conversations, the latest used first.")), list.node);
