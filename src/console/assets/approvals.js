@@ -12,7 +12,7 @@ import { attempt, button, choices, empty, facts, head, paged, state } from "./pa
 export function question(own) {
   const [, ...lines] = own.question.split("\n");
   return [
-    h("h3", {}, h("code", {}, exact(own.tool)), " ", h("span", { class: "dim" }, t("wants to run")), " ", own.state === "pending" ? null : state(own.state)),
+    h("h2", {}, h("code", {}, exact(own.tool)), " ", h("span", { class: "dim" }, t("wants to run")), " ", own.state === "pending" ? null : state(own.state)),
     lines.length > 0 ? h("pre", { class: "exact", tabindex: "0", role: "region", "aria-label": t("Exact arguments") }, exact(lines.join("\n"))) : h("p", { class: "dim" }, t("without arguments")),
     facts([[t("Agent"), exact(own.agent)], [t("User"), exact(own.userId)], [t("Channel"), exact(own.channel)],
       own.state === "pending" ? [t("Becomes a no"), when(own.expiresMs)] : [t("Decided by"), own.decidedBy && h("span", {}, exact(own.decidedBy), " · ", when(own.decidedMs))]]),

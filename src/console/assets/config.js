@@ -9,6 +9,7 @@ import { fieldOf, form, showProblems } from "./form.js";
 import { t } from "./i18n.js";
 import { at, clone, diff, locate, merged, put, same } from "./json.js";
 import { onEvents } from "./live.js";
+import { inline } from "./markdown.js";
 import { attempt, choices, head, skeleton, tell, trouble } from "./parts.js";
 
 let schema = null;
@@ -70,8 +71,15 @@ export function open(place, { path: [section, type] }) {
   function sections() {
     const names = Object.keys(schema.properties).filter((n) => n !== "$schema");
     if (!names.includes(section)) section = names[0];
-    return h("nav", { class: "tabs", "aria-label": t("Sections") }, names.map((n) => h("a", { href: `#/config/${n}`, "aria-current": n === section ? "page" : null }, n,
+    return h("nav", { class: "tabs", "aria-label": t("Sections") }, names.map((n) => h("a", { href: `#/config/${n}`, "aria-current": n === section ? "page" : null, on: { click: (e) => (e.preventDefault(), turn(n)) } }, n,
       problems.some((p) => p.path === `$.${n}` || p.path.startsWith(`$.${n}.`) || p.path.startsWith(`$.${n}[`)) && h("b", { class: "count" }, "!"))));
+  }
+
+  function turn(to) {
+    section = to;
+    history.replaceState(null, "", `#/config/${to}`);
+    draw();
+    body.querySelector(".tabs [aria-current]")?.focus();
   }
 
   function draw(focus) {
@@ -82,7 +90,7 @@ export function open(place, { path: [section, type] }) {
       const nav = sections();
       const of = part ?? schema.properties[section];
       const content = form(of, draft, [section], section, (whole, path) => (whole ? draw(path) : foot()));
-      swap(body, h("div", { class: "config" }, nav, h("form", { class: "config-form", "aria-label": section, on: { submit: (e) => (e.preventDefault(), review()) } }, h("h2", {}, section), h("p", { class: "dim" }, plain(of.description ?? "")), content, h("button", { type: "submit", hidden: true }))));
+      swap(body, h("div", { class: "config" }, nav, h("form", { class: "config-form", "aria-label": section, on: { submit: (e) => (e.preventDefault(), review()) } }, h("h2", {}, section), h("p", { class: "dim" }, inline(of.description ?? "")), content, h("button", { type: "submit", hidden: true }))));
       for (const d of body.querySelectorAll("details")) if (open.has(d.dataset.key)) d.open = true;
       showProblems(body, problems);
       if (focus) show(focus);
@@ -111,11 +119,7 @@ export function open(place, { path: [section, type] }) {
       return;
     }
     const top = /^\$\.([A-Za-z]+)/.exec(path)?.[1];
-    if (top && top !== section && schema.properties[top]) {
-      section = top;
-      history.replaceState(null, "", `#/config/${top}`);
-      draw();
-    }
+    if (top && top !== section && schema.properties[top]) turn(top);
     const node = fieldOf(body, path);
     for (let up = node; up && up !== body; up = up.parentElement) if (up instanceof HTMLDetailsElement) up.open = true;
     node?.querySelector("input:not([hidden]), select, textarea, summary, button")?.focus();

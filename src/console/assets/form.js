@@ -6,6 +6,7 @@
 import { h, plain, swap } from "./dom.js";
 import { t } from "./i18n.js";
 import { at, isObject, pathOf, put, same } from "./json.js";
+import { inline } from "./markdown.js";
 
 const FIRST = ["type", "enabled", "provider", "model", "systemPrompt", "baseUrl", "apiKey", "token", "secret", "url", "replyUrl", "homeserver", "userId", "accessToken", "appToken", "botToken", "username", "password", "mode", "listen", "name", "role", "id", "cron", "every", "agent", "prompt", "message", "channel", "user", "tool", "action", "default", "rules", "level", "path", "maxRequests", "command"];
 const LONG = ["systemPrompt", "prompt", "message", "about"];
@@ -23,7 +24,7 @@ function field(keys, label, schema, input, more) {
   const notes = [schema.description, schema.minimum !== undefined && schema.maximum !== undefined ? t("{low} to {high}", { low: schema.minimum, high: schema.maximum }) : null,
     schema.default !== null && schema.default !== undefined && !isDeep(schema) && JSON.stringify(schema.default).length < 60 && schema.default !== "" ? t("default: {value}", { value: JSON.stringify(schema.default) }) : null];
   input.setAttribute("aria-describedby", `${id}-about ${id}-problem`);
-  const about = h("p", { class: "dim", id: `${id}-about` }, plain(notes.filter(Boolean).join(" · ")));
+  const about = h("p", { class: "dim", id: `${id}-about` }, inline(notes.filter(Boolean).join(" · ")));
   const problem = h("p", { class: "problem", id: `${id}-problem` });
   const isCheck = input.type === "checkbox";
   return h("div", { class: isCheck ? "field check" : "field", "data-path": path }, isCheck ? [input, h("label", { for: id }, plain(label))] : [h("label", { for: id }, plain(label)), input], more, about, problem);
@@ -107,8 +108,11 @@ function fields(properties, required, document, keys, touch) {
   const names = Object.keys(properties).filter((n) => n !== "$schema" && properties[n].const === undefined);
   const isFirst = (n) => required.includes(n) || (FIRST.includes(n) && !isDeep(properties[n])) || (value[n] !== undefined && !same(value[n], properties[n].default ?? (isDeep(properties[n]) ? value[n] : null)));
   const order = (n) => (FIRST.indexOf(n) < 0 ? 99 : FIRST.indexOf(n));
-  const first = names.filter((n) => isFirst(n) && !isDeep(properties[n])).sort((a, b) => order(a) - order(b));
-  const more = names.filter((n) => !isFirst(n) && !isDeep(properties[n]));
+  const flat = names.filter((n) => !isDeep(properties[n]));
+  // Where nothing stands out, nothing is put aside either.
+  const all = flat.length <= 4 || !flat.some(isFirst);
+  const first = flat.filter((n) => all || isFirst(n)).sort((a, b) => order(a) - order(b));
+  const more = flat.filter((n) => !first.includes(n));
   const deep = names.filter((n) => isDeep(properties[n]));
   const draw = (n) => form(properties[n], document, [...keys, n], n, touch);
   return [first.length > 0 && h("div", { class: "fields" }, first.map(draw)),
@@ -119,7 +123,7 @@ function fields(properties, required, document, keys, touch) {
 function section(schema, document, keys, label, touch) {
   const inside = fields(schema.properties, schema.required ?? [], document, keys, touch);
   if (keys.length <= 1) return h("div", { "data-path": pathOf(keys) }, inside);
-  return h("details", { class: "card part", "data-path": pathOf(keys), "data-key": `${pathOf(keys)}.` }, h("summary", {}, h("strong", {}, plain(label)), " ", h("span", { class: "dim" }, plain(schema.description ?? ""))), h("p", { class: "problem" }), inside);
+  return h("details", { class: "card part", "data-path": pathOf(keys), "data-key": `${pathOf(keys)}.` }, h("summary", {}, h("strong", {}, plain(label)), " ", h("span", { class: "dim" }, inline(schema.description ?? ""))), h("p", { class: "problem" }), inside);
 }
 
 function variant(schema, document, keys, label, touch) {
@@ -127,7 +131,7 @@ function variant(schema, document, keys, label, touch) {
   const one = schema.oneOf.find((o) => o.properties.type.const === value.type) ?? schema.oneOf[0];
   const type = h("select", { on: { change: () => (put(document, keys, { type: type.value }), touch(true)) } }, schema.oneOf.map((o) => h("option", { value: o.properties.type.const }, o.properties.type.const)));
   type.value = one.properties.type.const;
-  return h("div", { "data-path": pathOf(keys) }, h("p", { class: "problem" }), field([...keys, "type"], "type", { description: one.description }, type), fields(one.properties, one.required ?? [], document, keys, touch));
+  return h("div", { class: "variant", "data-path": pathOf(keys) }, h("p", { class: "problem" }), field([...keys, "type"], "type", { description: one.description }, type), fields(one.properties, one.required ?? [], document, keys, touch));
 }
 
 /** One entry of a map or list, in a frame of its own. */
@@ -178,7 +182,7 @@ function list(schema, document, keys, label, touch) {
 
 function frame(schema, keys, label, body) {
   if (keys.length <= 1) return h("div", { "data-path": pathOf(keys) }, h("p", { class: "problem" }), body);
-  return h("fieldset", { class: "nest", "data-path": pathOf(keys) }, h("legend", {}, plain(label)), h("p", { class: "dim" }, plain(schema.description ?? "")), h("p", { class: "problem" }), body);
+  return h("fieldset", { class: "nest", "data-path": pathOf(keys) }, h("legend", {}, plain(label)), h("p", { class: "dim" }, inline(schema.description ?? "")), h("p", { class: "problem" }), body);
 }
 
 /** Shows problems at their fields; gives those that have none. */

@@ -149,7 +149,7 @@ function blocks(lines, depth, tight) {
       at++;
       out.push(codeBlock(body, fence[2].trim()));
     } else if (title) {
-      out.push(h(`h${Math.min(title[1].length + 2, 6)}`, {}, inline(title[2].trim())));
+      out.push(h(`h${Math.min(title[1].length + 1, 6)}`, {}, inline(title[2].trim())));
       at++;
     } else if (/^\s{0,3}([-*_])(\s*\1){2,}\s*$/.test(line)) {
       out.push(h("hr"));

@@ -20,7 +20,8 @@ fn the_page_and_its_files() {
     assert_eq!((page.header("x-frame-options"), page.header("referrer-policy")), (Some("DENY"), Some("no-referrer")));
     let (tag, text) = (page.header("etag").expect("a tag").to_string(), page.text());
     gateway.call("GET", "/").header("If-None-Match", &tag).send().expect(304);
-    assert!(!text.contains("<style") && !text.contains(" on") && !text.contains("style="), "nothing inline");
+    assert!(!text.contains("<style") && !text.contains("style="), "nothing inline");
+    assert_eq!(text.matches("<script").count(), text.matches("<script type=\"module\" src=").count(), "nothing inline");
     let files: Vec<_> = text.split('"').filter(|p| p.starts_with("/console/")).collect();
     assert!(files.len() > 5, "{text}");
     for path in files {
