@@ -90,5 +90,7 @@ export async function run(script) {
     await browser.close();
   }
   for (const problem of problems) console.error(problem);
-  process.exit(problems.length > 0 ? 1 : 0);
+  input.close();
+  process.stdin.destroy();
+  process.exitCode = problems.length > 0 ? 1 : 0; // its last words are still on their way
 }

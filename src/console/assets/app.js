@@ -129,7 +129,7 @@ function frame() {
   leaveView();
   swap(app, h("a", { class: "skip", href: "#main", on: { click: (e) => (e.preventDefault(), main().focus()) } }, t("Skip to the content")),
     h("div", { id: "link", role: "status", "aria-live": "polite" }),
-    h("div", { class: "frame" }, h("div", { class: "top" }, menu, h("span", { class: "brand" }, mark(), "gatelet")),
+    h("div", { class: "frame" }, h("header", { class: "top" }, menu, h("span", { class: "brand" }, mark(), "gatelet")),
       sidebar(), h("div", { class: "veil", on: { click: () => openMenu(false) } }),
       h("main", { id: "main", tabindex: "-1" }, skeleton())));
   linkState();

@@ -31,6 +31,7 @@ export function open(place, { me }) {
 
   const drawn = new Map(); // entry -> {node, text}
   let timer = 0;
+  let pace = DRAW_MS;
 
   function key(event) {
     if (event.key === "Enter" && !event.shiftKey && !event.isComposing && event.keyCode !== 229) {
@@ -86,6 +87,13 @@ export function open(place, { me }) {
   const stamp = (e) => [e.text, e.state, e.streaming, e.open, e.error, e.approval?.state, e.approval?.mayDecide, e.state === "sending" && live.state].join("\u0001");
 
   function draw() {
+    const began = performance.now();
+    redraw();
+    // A slow machine draws less often, so that it keeps reading what comes.
+    pace = Math.min(1500, Math.max(DRAW_MS, (performance.now() - began) * 4));
+  }
+
+  function redraw() {
     timer = 0;
     const atEnd = log.scrollHeight - log.scrollTop - log.clientHeight < 80;
     const entries = talk.entries;
@@ -125,7 +133,7 @@ export function open(place, { me }) {
   }
 
   const soon = () => {
-    if (!timer) timer = setTimeout(draw, DRAW_MS);
+    if (!timer) timer = setTimeout(draw, pace);
   };
   let offline = null; // set where no model answers
 
