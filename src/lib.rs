@@ -29,9 +29,9 @@ pub mod agent;
 
 pub mod flow;
 
-pub mod api;
-
 pub mod console;
+
+pub mod api;
 
 pub mod gateway;
 

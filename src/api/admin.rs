@@ -47,9 +47,29 @@ fn change(api: &Api, call: &Call, how: fn(Value) -> Change) -> Result<Response, 
     let document = config::parse(&call.request.body)
         .map_err(|problems| ApiError::invalid(problems.into_iter().map(|p| (p.path, p.message)).collect()))?;
     let if_match = call.request.head.header("if-match").filter(|m| *m != "*");
+    if is_dry_run(call)? {
+        return Ok(Response::json(200, &api.configurator.preview(how(document), if_match)?));
+    }
     let applied = api.configurator.change(how(document), if_match, &call.actor())?;
     let etag = format!("\"{}\"", applied["revision"].as_str().unwrap_or_default());
     Ok(Response::json(200, &applied).with("ETag", etag))
+}
+
+/// Whether the answer is wanted without the change.
+fn is_dry_run(call: &Call) -> Result<bool, ApiError> {
+    match call.request.head.query_value("dryRun").as_deref() {
+        None | Some("false") => Ok(false),
+        Some("true") => Ok(true),
+        Some(_) => Err(ApiError::invalid_at("?dryRun", "expected true or false")),
+    }
+}
+
+/// `GET /api/config/schema`.
+///
+/// # Errors
+/// None.
+pub fn config_schema(_: &Api, _: &Call) -> Result<Response, ApiError> {
+    Ok(Response::json(200, &config::schema()))
 }
 
 /// `GET /api/channels`.

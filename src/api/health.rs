@@ -5,6 +5,7 @@ use serde_json::json;
 use crate::api::error::ApiError;
 use crate::api::{Api, Call};
 use crate::channel::ChannelState;
+use crate::console;
 use crate::domain::Role;
 use crate::net::door::DoorStats;
 use crate::net::http::Response;
@@ -69,11 +70,26 @@ pub fn openapi(api: &Api, _: &Call) -> Result<Response, ApiError> {
 ///
 /// # Errors
 /// None.
-pub fn console(api: &Api, _: &Call) -> Result<Response, ApiError> {
-    Ok(Response::new(200, "text/html; charset=utf-8", api.page.as_bytes())
-        .with("Content-Security-Policy", "default-src 'none'; style-src 'self'; frame-ancestors 'none'")
-        .with("X-Frame-Options", "DENY")
-        .with("Referrer-Policy", "no-referrer"))
+pub fn console(_: &Api, call: &Call) -> Result<Response, ApiError> {
+    Ok(console::page(call.request.head.header("if-none-match")))
+}
+
+/// `GET /console/:version/:file`.
+///
+/// # Errors
+/// 404, also for a file of another version: the page of that one has to be read again.
+pub fn console_file(_: &Api, call: &Call) -> Result<Response, ApiError> {
+    let if_none_match = call.request.head.header("if-none-match");
+    console::file(&call.params[0], &call.params[1], if_none_match).ok_or_else(ApiError::not_found)
+}
+
+/// `GET /api/me`.
+///
+/// # Errors
+/// None of its own.
+pub fn me(_: &Api, call: &Call) -> Result<Response, ApiError> {
+    let Some(p) = &call.principal else { return Err(ApiError::unauthorized()) };
+    Ok(Response::json(200, &json!({"userId": p.id, "role": p.role, "version": env!("CARGO_PKG_VERSION")})))
 }
 
 /// `GET /ws` without an upgrade.

@@ -78,6 +78,11 @@ pub trait Configurator: Send + Sync {
     /// # Errors
     /// 400 with all problems, 403, 412, 503.
     fn change(&self, change: Change, if_match: Option<&str>, actor: &str) -> Result<Value, ApiError>;
+    /// What [`Self::change`] would answer, errors included; changes nothing.
+    ///
+    /// # Errors
+    /// As there.
+    fn preview(&self, change: Change, if_match: Option<&str>) -> Result<Value, ApiError>;
     /// Why a person should look: an invalid file, a last good configuration in use.
     fn complaint(&self) -> Option<String>;
 }
@@ -110,8 +115,6 @@ pub struct Api {
     pub door: Box<dyn Fn() -> DoorStats + Send + Sync>,
     /// What `/openapi.json` answers, made when it is first asked for.
     pub document: OnceLock<Vec<u8>>,
-    /// What `/` answers.
-    pub page: &'static str,
 }
 
 /// One request on its way to its handler.
@@ -174,7 +177,9 @@ fn finish(result: Result<Response, ApiError>, head: &Head) -> Response {
 
 fn finish_at(result: Result<Response, ApiError>, path: &str, request_id: &str) -> Response {
     let response = result.unwrap_or_else(|e| e.response(path, request_id));
-    response.with("X-Content-Type-Options", "nosniff").with("Cache-Control", "no-store")
+    let response = response.with("X-Content-Type-Options", "nosniff");
+    // What is the same for everybody says itself how long it may be kept.
+    if response.header("cache-control").is_some() { response } else { response.with("Cache-Control", "no-store") }
 }
 
 impl Api {
@@ -206,8 +211,9 @@ impl Api {
         if route.path == "/ws" && head.header("upgrade").is_some() {
             return self.open_socket(head, principal, address);
         }
-        // What says that the process lives must not depend on who else asked from that address.
-        if !matches!(route.path, "/health" | "/ready") && route.access != Access::Channel {
+        // What says that the process lives must not depend on who else asked from that address; the console's files come many at a
+        // time, and cost no more than a refusal does.
+        if !matches!(route.path, "/health" | "/ready" | "/" | "/console/:version/:file") && route.access != Access::Channel {
             self.limit_rate(principal.as_deref(), address)?;
         }
         if route.access == Access::Channel && principal.is_none() && !messages::has_credential(head) {
@@ -351,8 +357,10 @@ impl Service for Front {
         self.0.flow.metrics.request(served.method, served.status, served.took);
         let (id, us) = (served.request_id, served.took.as_micros() as u64);
         let path = crate::base::error::shorten(served.path, 200);
-        // What monitors ask all day is no news.
-        let level = if matches!(served.path, "/health" | "/ready" | "/metrics") { log::Level::Debug } else { log::Level::Info };
+        // What monitors and the console ask all day is no news.
+        let is_routine = matches!(served.path, "/health" | "/ready" | "/metrics" | "/api/metrics" | "/api/logs")
+            || served.path.starts_with("/console/");
+        let level = if is_routine && served.status < 400 { log::Level::Debug } else { log::Level::Info };
         let cut = if served.whole { "" } else { ", broken off" };
         log::log!(target: "gatelet::request", level, request_id = id, method = served.method, path = path.as_str(), status = served.status, took_us = us; "{} {} {}{cut}", served.method, path, served.status);
     }

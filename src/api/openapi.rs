@@ -42,6 +42,7 @@ fn operation(route: &Route) -> Value {
         let schema = match *name {
             "limit" => json!({"type": "integer", "minimum": 1, "maximum": 500}),
             "wait" => json!({"type": "integer", "minimum": 0}),
+            "dryRun" => json!({"type": "boolean"}),
             "days" => json!({"type": "integer", "minimum": 1, "maximum": 366}),
             _ => json!({"type": "string"}),
         };
@@ -77,6 +78,9 @@ fn responses(route: &Route) -> Value {
     let reference = json!({"$ref": format!("#/components/schemas/{}", route.schemas.1)});
     let ok = match (route.path, route.method) {
         ("/", _) => json!({"description": "The page", "content": content("text/html", json!({"type": "string"}))}),
+        ("/console/:version/:file", _) => {
+            json!({"description": "The file", "content": content("*/*", json!({"type": "string"}))})
+        }
         ("/metrics", _) => json!({"description": "Metrics", "content": content("text/plain", json!({"type": "string"}))}),
         ("/v1/chat/completions", _) => json!({"description": "The answer; with `stream` as events", "content": {
             "application/json": {"schema": reference.clone()},
@@ -233,6 +237,9 @@ fn own_schemas() -> Value {
             "errors": {"type": "array", "items": object(&["path", "message"], json!({"path": text, "message": text}))},
         })),
         "Health": object(&["status", "version"], json!({"status": {"const": "ok"}, "version": text})),
+        "Me": object(&["userId", "role", "version"], json!({
+            "userId": text, "role": {"enum": ["admin", "operator", "user"]}, "version": text,
+        })),
         "Ready": object(&["status"], json!({"status": {"enum": ["ready", "degraded", "draining", "unavailable"]}, "checks": any})),
         "WebhookMessage": object(&["message", "userId"], json!({
             "message": {"type": "string", "minLength": 1}, "userId": id, "messageId": id, "conversationId": id, "metadata": any,

@@ -53,6 +53,7 @@ pub struct Route {
 }
 
 const PAGE: &[&str] = &["limit", "cursor"];
+const DRY_RUN: &[&str] = &["dryRun"];
 
 /// A route without a body or a query; the rest is changed where it differs.
 const fn get(path: &'static str, access: Access, summary: &'static str, answer: &'static str, handler: Handler) -> Route {
@@ -75,6 +76,11 @@ pub static ROUTES: &[Route] = &[
         ..get("/openapi.json", Access::Public, "This document", "Object", Handler::Answer(health::openapi))
     },
     Route { lane: Lane::Quick, ..get("/", Access::Public, "The console", "", Handler::Answer(health::console)) },
+    Route {
+        lane: Lane::Quick,
+        ..get("/console/:version/:file", Access::Public, "A file of the console", "", Handler::Answer(health::console_file))
+    },
+    Route { lane: Lane::Quick, ..get("/api/me", USER, "Who the caller is", "Me", Handler::Answer(health::me)) },
     Route { lane: Lane::Quick, ..get("/ws", Access::Owner, "The WebSocket", "", Handler::Answer(health::upgrade_required)) },
     Route {
         method: "POST",
@@ -122,14 +128,17 @@ pub static ROUTES: &[Route] = &[
         method: "PUT",
         body: true,
         schemas: ("Object", "Applied"),
+        query: DRY_RUN,
         ..get("/api/config", ADMIN, "Replaces the configuration", "", Handler::Answer(admin::put_config))
     },
     Route {
         method: "PATCH",
         body: true,
         schemas: ("Object", "Applied"),
+        query: DRY_RUN,
         ..get("/api/config", ADMIN, "Merges into the configuration (RFC 7396)", "", Handler::Answer(admin::patch_config))
     },
+    get("/api/config/schema", ADMIN, "The JSON Schema of the configuration", "Object", Handler::Answer(admin::config_schema)),
     get("/api/channels", OPERATOR, "Channels and how they are", "Channels", Handler::Answer(admin::channels)),
     Route {
         method: "POST",

@@ -17,7 +17,6 @@ use crate::channel;
 use crate::channel::chat::Chat;
 use crate::channel::registry::Registry;
 use crate::config::{Config, Limits};
-use crate::console;
 use crate::domain::WEBSOCKET_CHANNEL;
 use crate::flow::{Flow, Parts};
 use crate::gateway::Start;
@@ -89,7 +88,6 @@ pub fn build(start: Start, config: &Config, store: &Arc<SqliteStore>, threads: &
         logger,
         door: Box::new(move || door.get().map(|door| door.stats()).unwrap_or_default()),
         document: OnceLock::new(),
-        page: console::PAGE,
     });
     reload.attach(&api);
     Built { flow, api, reload, limits, door_cell }

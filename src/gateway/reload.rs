@@ -142,6 +142,30 @@ impl Reload {
         Ok(resolved)
     }
 
+    /// What a change asked over HTTP comes to, if it may be.
+    fn prepared(&self, state: &State, change: Change, if_match: Option<&str>) -> Result<(Value, Resolved), ApiError> {
+        let revision = config::revision(&state.document);
+        if let Some(wanted) = if_match
+            && !wanted.split(',').any(|tag| tag.trim().trim_start_matches("W/").trim_matches('"') == revision)
+        {
+            return Err(ApiError::new(412, "The configuration was changed meanwhile; read it again"));
+        }
+        let asked = match change {
+            Change::Replace(document) => document,
+            Change::Merge(patch) => {
+                let mut document = state.document.clone();
+                config::merge(&mut document, &patch);
+                document
+            }
+        };
+        let restored = config::restore(&asked, &state.document).map_err(at_path)?;
+        let resolved = self.resolved(&restored).map_err(at_path)?;
+        if let Some(path) = config::forbidden_over_http(&state.document, &restored) {
+            return Err(ApiError::forbidden(format!("{path} names a program: it can be set in the file alone")));
+        }
+        Ok((restored, resolved))
+    }
+
     /// Applies a resolved configuration. Every step replaces one value, none can fail.
     fn apply(&self, state: &mut State, document: Value, resolved: Resolved) -> Value {
         let plan = config::diff(&state.resolved, &resolved);
@@ -177,7 +201,7 @@ impl Reload {
         parts.flow.nudge_timer();
         parts.flow.metrics.config_reload(true);
         keep(&parts.places, &document);
-        let outcome = json!({"revision": config::revision(&document), "applied": plan.applied, "restartRequired": plan.restart});
+        let outcome = outcome_of(&document, &plan);
         parts.flow.hub.event("config.changed", outcome.clone());
         *state = State { document, resolved, complaint: None };
         outcome
@@ -208,6 +232,11 @@ pub fn complete(resolved: &mut Resolved, data_dir: &Path) -> Outcome<Option<Stri
     Ok(shown)
 }
 
+/// What is answered to a change.
+fn outcome_of(document: &Value, plan: &config::Plan) -> Value {
+    json!({"revision": config::revision(document), "applied": plan.applied, "restartRequired": plan.restart})
+}
+
 /// What the WebSockets go by.
 pub fn websocket_settings(config: &Config) -> websocket::Settings {
     websocket::Settings { open_max: config.gateway.limits.max_websockets, ping_interval: config.gateway.heartbeat }
@@ -228,25 +257,7 @@ impl Configurator for Reload {
 
     fn change(&self, change: Change, if_match: Option<&str>, actor: &str) -> Result<Value, ApiError> {
         let mut state = self.lock();
-        let revision = config::revision(&state.document);
-        if let Some(wanted) = if_match
-            && !wanted.split(',').any(|tag| tag.trim().trim_start_matches("W/").trim_matches('"') == revision)
-        {
-            return Err(ApiError::new(412, "The configuration was changed meanwhile; read it again"));
-        }
-        let asked = match change {
-            Change::Replace(document) => document,
-            Change::Merge(patch) => {
-                let mut document = state.document.clone();
-                config::merge(&mut document, &patch);
-                document
-            }
-        };
-        let restored = config::restore(&asked, &state.document).map_err(at_path)?;
-        let resolved = self.resolved(&restored).map_err(at_path)?;
-        if let Some(path) = config::forbidden_over_http(&state.document, &restored) {
-            return Err(ApiError::forbidden(format!("{path} names a program: it can be set in the file alone")));
-        }
+        let (restored, resolved) = self.prepared(&state, change, if_match)?;
         files::save(&self.parts.places, &restored).map_err(|e| {
             log::error!("the configuration could not be written: {e}");
             ApiError::new(503, "The configuration could not be written to disk; nothing was changed")
@@ -256,6 +267,12 @@ impl Configurator for Reload {
         log::info!(actor; "the configuration was changed over HTTP: {outcome}");
         self.audit(actor, &outcome);
         Ok(outcome)
+    }
+
+    fn preview(&self, change: Change, if_match: Option<&str>) -> Result<Value, ApiError> {
+        let state = self.lock();
+        let (restored, resolved) = self.prepared(&state, change, if_match)?;
+        Ok(outcome_of(&restored, &config::diff(&state.resolved, &resolved)))
     }
 
     fn complaint(&self) -> Option<String> {

@@ -15,6 +15,7 @@ mod auth;
 mod channels;
 mod command_line;
 mod config;
+mod console;
 mod conversation;
 mod crash;
 mod documents;
