@@ -34,6 +34,7 @@ fn an_answer_that_never_came_is_held_and_shown_where_that_is_asked_for() {
     let told = life["timeline"].as_array().expect("a timeline").iter().any(|e| e["event"] == "delivery_unknown");
     assert!(told && life["state"] == "answered", "{life:#}");
     assert!(unknown["lastError"].as_str().unwrap_or_default().contains("not known"), "{unknown}");
+    eventually("the record of the second", 15, || (outbox(&gateway, "sent").len() == 1).then_some(()));
     // It stays so over a restart, and goes out again when a person says so.
     gateway.kill9();
     gateway.restart();
