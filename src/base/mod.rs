@@ -10,6 +10,7 @@ pub mod cancel;
 pub mod clock;
 pub mod crash;
 pub mod error;
+pub mod handover;
 pub mod ids;
 pub mod limit;
 pub mod live;

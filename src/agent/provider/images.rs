@@ -12,7 +12,7 @@ use base64::Engine;
 use crate::agent::provider::Completion;
 use crate::net::client::Refused;
 
-/// The name under which [`crate::agent::provider::refusals::Refusals`] remembers a model that can't see.
+/// The name under which `refusals::Refusals` remembers a model that can't see.
 pub const IMAGES: &str = "images";
 /// What stands in the place of images.
 const UNSEEN: &str = "[Images came with this, which you can't be shown.]";

@@ -14,6 +14,7 @@ const LOOK_MS = 4000;
 const KEPT_MS = 15 * 60 * 1000;
 const looks = []; // [{at, m}], for as long as the page is open
 
+const short = (n) => (n < 10000 ? number(n) : n < 1e6 ? `${number(Math.round(n / 100) / 10)}k` : `${number(Math.round(n / 1e5) / 10)}M`);
 const sum = (family, key) => Object.values(family).reduce((n, one) => n + (one[key] ?? 0), 0);
 const accepted = (m) => sum(m.messages.byChannel, "accepted");
 
@@ -114,7 +115,8 @@ export function open(place) {
       tile(t("to be delivered"), number(m.deliveries.pending), "#/outbox", m.deliveries.pending > 20 ? "warn" : ""),
       tile(t("dead letters since the start"), number(dead), "#/outbox", dead > 0 ? "warn" : ""),
       tile(t("channels up"), `${up}/${channels.length}`, "#/channels", up < channels.length ? "warn" : ""),
-      tile(t("tokens read and written"), `${number(sum(m.tokens.byProvider, "in"))} / ${number(sum(m.tokens.byProvider, "out"))}`),
+      tile(t("open WebSockets"), number(m.connections.webSockets)),
+      tile(t("tokens used"), short(sum(m.tokens.byProvider, "in") + sum(m.tokens.byProvider, "out")), "#/agents"),
     ]);
   }
 

@@ -50,6 +50,7 @@ use crossbeam_channel::{Receiver, SendTimeoutError, Sender, TrySendError};
 
 use crate::base::clock::Clock;
 use crate::base::error::{Error, ErrorKind, Result};
+use crate::base::handover::handover;
 use crate::base::ids::new_id;
 use crate::base::stop::Stop;
 use crate::base::threads::{STACK, Threads};
@@ -155,11 +156,11 @@ impl SqliteStore {
         orphaned: impl FnOnce(&Arc<Shared>, T) + Send + 'static,
     ) -> crate::store::Result<T> {
         let Some(queue) = self.queue.as_ref().filter(|_| !self.shared.is_closed()) else { return Err(StoreError::Stopped) };
-        let (tell, told) = crossbeam_channel::bounded(1);
+        let (giver, taker) = handover();
         let (ticket, shared) = (Arc::new(Ticket::default()), self.shared.clone());
         let done = Box::new(move |outcome| {
             after(&shared, &outcome);
-            if let Err(crossbeam_channel::SendError(Ok(value))) = tell.send(outcome) {
+            if let Err(Ok(value)) = giver.give(outcome) {
                 orphaned(&shared, value);
             }
         });
@@ -169,13 +170,13 @@ impl SqliteStore {
             Err(SendTimeoutError::Timeout(_)) => return Err(StoreError::Busy),
             Err(SendTimeoutError::Disconnected(_)) => return Err(StoreError::Stopped),
         }
-        if let Ok(outcome) = told.recv_timeout(BEGIN_WAIT) {
+        if let Some(outcome) = taker.take(BEGIN_WAIT) {
             return outcome;
         }
         if ticket.give_up() {
             return Err(StoreError::Unavailable(format!("the disk did not come to it within {} s", BEGIN_WAIT.as_secs())));
         }
-        told.recv_timeout(END_WAIT).unwrap_or_else(|_| Err(StoreError::Unavailable("the disk hangs".into())))
+        taker.take(END_WAIT).unwrap_or_else(|| Err(StoreError::Unavailable("the disk hangs".into())))
     }
 
     /// The same where nothing hangs on its end but the answer.
