@@ -120,6 +120,7 @@ fn parts(
     let agents = Agents::new(config, &client, clock, None);
     let mcp = Arc::new(Servers::new(&config.tools.mcp, None, &client, clock, threads));
     let metrics = Metrics::new(clock.clone());
+    store.count_in(&metrics);
     Parts {
         store,
         clock: clock.clone(),

@@ -62,6 +62,7 @@ pub use crate::store::sqlite::shared::Stats;
 use crate::store::sqlite::sql::{Fault, Ran, Sql, sentence};
 use crate::store::sqlite::writer::{Item, Writer};
 use crate::store::{Done, Recovery, StoreError};
+use crate::telemetry::metrics::Metrics;
 
 /// Most commands that wait in the queue.
 const QUEUE_MAX: usize = 1_024;
@@ -126,6 +127,11 @@ impl SqliteStore {
         threads.spawn("store", STACK, &Stop::new(), move || writer.serve())?;
         let readers = Readers::new(path.to_path_buf(), clock);
         Ok(SqliteStore { shared, readers, queue: Some(queue), over, recovery, temporary })
+    }
+
+    /// Has its commits counted there; the first call holds.
+    pub fn count_in(&self, metrics: &Arc<Metrics>) {
+        let _ = self.shared.metrics.set(metrics.clone());
     }
 
     /// How much it did since it was opened.

@@ -7,6 +7,7 @@ use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::thread::ThreadId;
+use std::time::Duration;
 
 use crate::base::clock::Clock;
 use crate::base::pulse::Pulse;
@@ -18,6 +19,7 @@ use crate::store::sqlite::pairings::Paired;
 use crate::store::sqlite::ready::{KEYS_MAX, Ready};
 use crate::store::sqlite::sql::Deltas;
 use crate::store::{Depths, Result, StoreError};
+use crate::telemetry::metrics::Metrics;
 
 /// Most commands that wait beside the queue.
 const EXTRA_MAX: usize = 1_024;
@@ -53,6 +55,8 @@ pub(super) struct Shared {
     closed: AtomicBool,
     stats: [AtomicU64; 3],
     pub(super) writer: OnceLock<ThreadId>,
+    /// Where commits are counted, once that is known.
+    pub(super) metrics: OnceLock<Arc<Metrics>>,
     /// What tests set to fill the disk: the database's pages at most.
     #[cfg(test)]
     pub(super) pages_max: AtomicU64,
@@ -77,6 +81,7 @@ impl Shared {
             closed: AtomicBool::default(),
             stats: Default::default(),
             writer: OnceLock::new(),
+            metrics: OnceLock::new(),
             #[cfg(test)]
             pages_max: AtomicU64::new(0),
         }
@@ -131,7 +136,10 @@ impl Shared {
     }
 
     /// Counts a commit.
-    pub(super) fn committed(&self, commands: usize, durable: bool) {
+    pub(super) fn committed(&self, commands: usize, durable: bool, took: Duration) {
+        if let Some(metrics) = self.metrics.get() {
+            metrics.commit(commands, took);
+        }
         for (stat, by) in self.stats.iter().zip([commands as u64, 1, u64::from(durable)]) {
             stat.fetch_add(by, Ordering::Relaxed);
         }

@@ -129,11 +129,12 @@ impl Writer {
 
     fn pass(&mut self, mut batch: Vec<Command>) {
         let durable = batch.iter().any(|command| !command.soft);
+        let begun = self.shared.clock.mono();
         match self.transact(&mut batch, durable) {
             Ok(written) => {
                 self.shared.add(written.deltas);
                 if written.changed {
-                    self.shared.committed(batch.len(), durable);
+                    self.shared.committed(batch.len(), durable, self.shared.clock.mono().saturating_sub(begun));
                     self.shared.set_trouble(None);
                 }
                 batch.iter_mut().for_each(|command| command.end(None));
@@ -142,6 +143,9 @@ impl Writer {
                 }
             }
             Err(fault) => {
+                if let Some(metrics) = self.shared.metrics.get() {
+                    metrics.commit_failed();
+                }
                 let error = self.give_up(fault);
                 batch.iter_mut().for_each(|command| command.end(Some(&error)));
             }

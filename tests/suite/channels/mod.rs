@@ -8,6 +8,7 @@ mod mqtt;
 mod previews;
 mod slack;
 mod telegram;
+mod weight;
 
 use std::process::Command;
 

@@ -34,6 +34,9 @@ fn metrics_reconcile_with_a_counted_run() {
     assert_eq!(after.0 - before.0, 33, "20 + 7 + 5, and the reading of the metrics itself");
     assert_eq!(after.1 - before.1, 1, "what the caller did wrong is no error of the gateway's");
     assert!(after.2 > 0.0 && after.2 < 1000.0, "avgResponseTime {} ms", after.2);
+    let store = gateway.get("/api/metrics").expect(200).json()["store"].clone();
+    let commits = store["commits"]["ok"].as_u64().unwrap_or_default();
+    assert!((6..200).contains(&commits) && store["commitMs"]["p50"].as_f64() > Some(0.0), "{store}");
 }
 
 #[test]

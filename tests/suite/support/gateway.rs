@@ -151,7 +151,9 @@ impl Gateway {
 
     /// The command that starts it.
     pub fn command(&self) -> Command {
-        let mut words = self.prefix.iter().map(OsString::from).chain([OsString::from(BINARY)]);
+        // Another build of it may be named: a static one, a release.
+        let binary = std::env::var_os("GATELET_BINARY").unwrap_or_else(|| BINARY.into());
+        let mut words = self.prefix.iter().map(OsString::from).chain([binary]);
         let mut command = Command::new(words.next().expect("a program"));
         command.args(words).arg("serve").arg("--config").arg(&self.config_path).arg("--data-dir").arg(&self.data);
         command.envs(self.environment.iter().map(|(n, v)| (n, v))).stdin(Stdio::null());
