@@ -1,5 +1,6 @@
 //! The documents' examples, run: what a page tells people to write works as it stands there.
 
+use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
@@ -10,7 +11,23 @@ use crate::support::merged;
 use crate::support::model::echo_config;
 use crate::support::sink::Sink;
 
-const PAGES: [&str; 7] = ["channels", "telegram", "matrix", "mqtt", "discord", "slack", "webhooks"];
+const PAGES: [&str; 13] = [
+    "../README",
+    "README.zh-CN",
+    "install",
+    "security",
+    "agents",
+    "mcp",
+    "channels",
+    "telegram",
+    "matrix",
+    "mqtt",
+    "discord",
+    "slack",
+    "webhooks",
+];
+/// Where systemd puts a service's credentials; here they lie in the data directory.
+const CREDENTIALS: &str = "/run/credentials/gatelet.service/";
 const SHOP: &str = "whsec_MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY=";
 
 fn page(name: &str) -> String {
@@ -37,11 +54,11 @@ fn named(value: &Value, key: &str) -> Vec<String> {
 }
 
 #[test]
-fn every_configuration_of_a_channels_page_is_valid() {
+fn every_configuration_that_a_page_shows_is_valid() {
     for name in PAGES {
         let configurations = blocks(&page(name), "json");
         assert!(!configurations.is_empty(), "{name}.md shows a configuration");
-        for text in configurations {
+        for text in configurations.into_iter().map(|text| text.replace(CREDENTIALS, "")) {
             let config: Value = serde_json::from_str(&text).unwrap_or_else(|e| panic!("{name}.md: {e}: {text}"));
             let folder = tempfile::tempdir().unwrap();
             std::fs::write(folder.path().join("config.json"), &text).unwrap();
@@ -58,6 +75,50 @@ fn every_configuration_of_a_channels_page_is_valid() {
             assert!(output.status.success(), "{name}.md: {said}\n{text}");
         }
     }
+}
+
+/// The headings of a page, as links name them.
+fn anchors(page: &str) -> Vec<String> {
+    let mut in_code = false;
+    let headings = page.lines().filter(|line| {
+        in_code ^= line.starts_with("```");
+        !in_code && line.starts_with('#')
+    });
+    let kept = |c: &char| c.is_alphanumeric() || matches!(c, '-' | '_' | ' ');
+    headings
+        .map(|h| h.trim_start_matches('#').trim().to_lowercase().chars().filter(kept).collect::<String>().replace(' ', "-"))
+        .collect()
+}
+
+#[test]
+fn every_link_of_a_page_leads_somewhere() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut pages = vec![root.join("README.md")];
+    pages.extend(
+        std::fs::read_dir(root.join("docs"))
+            .unwrap()
+            .map(|e| e.unwrap().path())
+            .filter(|p| p.extension().is_some_and(|e| e == "md")),
+    );
+    let (mut seen, mut astray) = (0, Vec::new());
+    for path in &pages {
+        let text = std::fs::read_to_string(path).unwrap();
+        for link in text.split("](").skip(1).filter_map(|rest| rest.split(')').next()) {
+            if link.starts_with("http") || link.contains(char::is_whitespace) {
+                continue;
+            }
+            let (file, anchor) = link.split_once('#').unwrap_or((link, ""));
+            let to = if file.is_empty() { path.clone() } else { path.with_file_name(file) };
+            let is_there =
+                to.exists() && (anchor.is_empty() || anchors(&std::fs::read_to_string(&to).unwrap()).iter().any(|a| a == anchor));
+            seen += 1;
+            if !is_there {
+                astray.push(format!("{}: {link}", path.display()));
+            }
+        }
+    }
+    assert!(seen > 50, "the pages link to each other: {seen}");
+    assert!(astray.is_empty(), "{}", astray.join("\n"));
 }
 
 fn python(program: &str, environment: &[(&str, &str)]) -> String {
