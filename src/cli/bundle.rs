@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use crate::cli::Failure;
+use crate::config::give;
 
 /// The version of this layout.
 pub const FORMAT: u64 = 1;
@@ -222,7 +223,11 @@ pub fn files_below(root: &Path, wanted: &dyn Fn(&Path) -> bool) -> Result<Vec<St
 /// # Errors
 /// Where it can't be made.
 pub fn make_folder(folder: &Path) -> Result<(), Failure> {
-    DirBuilder::new().recursive(true).mode(0o700).create(folder).map_err(|e| failed(folder, "can't be made", &e))
+    if folder.is_dir() {
+        return Ok(());
+    }
+    let made = DirBuilder::new().recursive(true).mode(0o700).create(folder).and_then(|()| File::open(folder));
+    made.and_then(|made| give(made, parent(folder))).map_err(|e| failed(folder, "can't be made", &e))
 }
 
 /// Copies a file to a new one; gives its length and SHA-256.
@@ -235,6 +240,11 @@ pub fn copy_file(from: &Path, to: &Path) -> Result<(u64, String), Failure> {
     let hashed = pour(&mut source, |bytes| target.write_all(bytes).map_err(|e| failed(to, "can't be written", &e)), from)?;
     target.sync_all().map_err(|e| failed(to, "can't be written", &e))?;
     Ok(hashed)
+}
+
+/// Whose folder it lies in.
+fn parent(path: &Path) -> &Path {
+    path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 
 fn digest(path: &Path) -> Result<(u64, String), Failure> {
@@ -259,6 +269,7 @@ fn pour(source: &mut File, mut put: impl FnMut(&[u8]) -> Result<(), Failure>, pa
 
 fn private(path: &Path) -> Result<File, Failure> {
     let opened = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path);
+    let opened = opened.and_then(|file| give(&file, parent(path)).map(|()| file));
     opened.map_err(|e| failed(path, "can't be made", &e))
 }
 

@@ -6,7 +6,8 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, ErrorKind, Read, Write};
-use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::os::fd::AsFd;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt, fchown};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{CWD, RenameFlags, renameat_with};
@@ -77,7 +78,8 @@ fn put(path: &Path, bytes: &[u8], mode: u32, place: impl FnOnce(&Path) -> io::Re
         Err(e) if e.kind() != ErrorKind::NotFound => return Err(e),
         _ => {}
     }
-    let written = write_new(&temp, bytes, mode).and_then(|()| place(&temp));
+    let like = if path.exists() { path } else { folder };
+    let written = write_new(&temp, bytes, mode, like).and_then(|()| place(&temp));
     if let Err(e) = written {
         let _ = fs::remove_file(&temp); // the first error is the one to tell
         return Err(e);
@@ -85,8 +87,22 @@ fn put(path: &Path, bytes: &[u8], mode: u32, place: impl FnOnce(&Path) -> io::Re
     File::open(folder)?.sync_all()
 }
 
-fn write_new(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
+/// Gives what root makes in the place of another user's file, or in their folder, to that user: a service could not read what
+/// `sudo gatelet token new` left there otherwise. Anybody else's files are their own. A file system without owners is no failure.
+///
+/// # Errors
+/// Where `like` can't be looked at.
+pub fn give(made: impl AsFd, like: &Path) -> io::Result<()> {
+    if rustix::process::geteuid().is_root() {
+        let owner = fs::metadata(like)?;
+        let _ = fchown(made, Some(owner.uid()), Some(owner.gid()));
+    }
+    Ok(())
+}
+
+fn write_new(path: &Path, bytes: &[u8], mode: u32, like: &Path) -> io::Result<()> {
     let mut file = OpenOptions::new().write(true).create_new(true).mode(MODE).open(path)?;
+    give(&file, like)?;
     file.write_all(bytes)?;
     if mode != MODE {
         file.set_permissions(fs::Permissions::from_mode(mode))?;

@@ -22,6 +22,7 @@ mod watch;
 mod tests;
 
 pub use diff::{Plan, diff};
+pub use disk::give;
 pub use document::{DOCUMENT_BYTES_MAX, merge, parse, revision, text};
 pub use model::*;
 pub use problem::{Problem, join, nearest};

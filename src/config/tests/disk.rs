@@ -236,3 +236,21 @@ fn what_is_no_file_does_not_hold_us() {
     fs::write(dir.path().join("long"), "x".repeat(100)).unwrap();
     assert_eq!(disk::read(&dir.path().join("long"), 10).unwrap().len(), 11);
 }
+
+/// `sudo gatelet token new` on a service's files.
+#[test]
+fn what_root_writes_belongs_to_whom_it_is_for() {
+    use std::os::unix::fs::{MetadataExt, chown};
+    if !rustix::process::geteuid().is_root() {
+        return; // nobody else can give a file away, and nothing is given then
+    }
+    let dir = tempfile::tempdir().unwrap();
+    chown(dir.path(), Some(4321), Some(4322)).unwrap();
+    let owner = |path: &Path| fs::metadata(path).map(|m| (m.uid(), m.gid())).unwrap();
+    let file = dir.path().join("token");
+    assert!(disk::create(&file, b"one").unwrap());
+    assert_eq!(owner(&file), (4321, 4322), "a new file: its folder's owner");
+    chown(&file, Some(0), Some(4323)).unwrap();
+    disk::replace(&file, b"two").unwrap();
+    assert_eq!((owner(&file), fs::read(&file).unwrap().as_slice()), ((0, 4323), b"two".as_slice()), "one that is there: its own");
+}
