@@ -182,7 +182,7 @@ impl<'a> Line<'a> {
         }
         self.links = links;
         self.responder.begin(now);
-        log::info!("announced on {} links as {}", self.links.len(), self.responder.label());
+        log::info!("on {} links it is announced as {}", self.links.len(), self.responder.label());
     }
 }
 
