@@ -103,7 +103,8 @@ fn a_name_is_claimed_announced_twice_and_taken_back() {
 #[test]
 fn what_is_asked_is_answered_soon_and_once_a_second() {
     let pi = ["PI", "_GateLet", "_tcp", "local"];
-    let cases: [(&[&str], u16, &[u16], &[u16]); 11] = [
+    type Case<'a> = (&'a [&'a str], u16, &'a [u16], &'a [u16]);
+    let cases: [Case; 11] = [
         (&["_services", "_dns-sd", "_udp", "local"], PTR, &[PTR], &[]),
         (&SERVICE, PTR, &[PTR], &[SRV, TXT, A, AAAA]),
         (&SERVICE, ANY, &[PTR], &[SRV, TXT, A, AAAA]),
@@ -267,7 +268,8 @@ fn an_address_is_named_on_its_own_link() {
         fd000000000000000000000000000005 02 40 00 80     eth0\nfd0000000000000000000000000000aa 02 40 00 01     eth0\n\
         fd0000000000000000000000000000bb 02 40 00 40     eth0\nfe800000000000000000000000000005 02 40 20 80     eth0\n\
         fd000000000000000000000000000009 04 40 00 80     usb0\nbad\n";
-    let cases: [(&str, &[(&str, &[&str])]); 7] = [
+    type Case<'a> = (&'a str, &'a [(&'a str, &'a [&'a str])]);
+    let cases: [Case; 7] = [
         (
             "0.0.0.0",
             &[("192.168.1.5", &["192.168.1.5", "192.168.1.6"]), ("127.0.0.1", &["127.0.0.1"]), ("10.0.0.2", &["10.0.0.2"])],
