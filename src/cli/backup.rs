@@ -1,18 +1,19 @@
 //! `gatelet backup DIR`: all that lasts, as it is at one moment, while the gateway runs or not.
 //!
-//! What is taken: the database, the configuration file, and what else stands in the data directory. What is not: the last configuration
+//! What is taken: the database, the files of the attachments that it names, the configuration file, and what else stands in the data directory. What is not: the last configuration
 //! that worked (a start makes it anew), older backups, and, without `--with-secrets`, every secret: those written in the configuration
 //! become `"***"`, which `restore` fills from the configuration that it finds.
 //!
 //! Invariant: the gateway is not held up (a reader among its readers), and nothing of its own is changed. The database is taken first: what
-//! it refers to in files is there when it is. Fails with a sentence, and leaves nothing behind.
+//! it refers to in files was there when it was. A file that goes meanwhile (its session is erased, say) is left out, and is to the restored
+//! gateway what a missing file is to any start. Fails with a sentence, and leaves nothing behind.
 
 use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
 
 use crate::base::clock::Clock;
-use crate::cli::bundle::{self, CONFIGURATION, DATA, DATABASE, Draft, FORMAT, Manifest};
+use crate::cli::bundle::{self, ATTACHMENTS, CONFIGURATION, DATA, DATABASE, Draft, FORMAT, Manifest};
 use crate::cli::options::Options;
 use crate::cli::output::{Progress, document, size, text};
 use crate::cli::{Failure, invalid};
@@ -44,8 +45,9 @@ pub fn run(options: &Options) -> Result<(), Failure> {
     let mut progress = Progress::new(options.json);
     backup::copy(&database, &draft.folder.join(DATABASE), &mut |done, of| progress.show("database", done, of))
         .map_err(|e| Failure::Failed(e.to_string()))?;
-    progress.end();
     draft.noted(DATABASE)?;
+    let attachments = take_attachments(&mut draft, &database, &mut progress)?;
+    progress.end();
     if places.file.is_some() {
         let kept = if with_secrets { doc.clone() } else { config::without_secrets(&doc) };
         draft.put(CONFIGURATION, &config::text(&kept))?;
@@ -59,7 +61,8 @@ pub fn run(options: &Options) -> Result<(), Failure> {
     let manifest = Manifest { format: FORMAT, version, made_ms, made_at: made_at.clone(), with_secrets, files: Vec::new() };
     let bytes = draft.finish(manifest)?;
     let elsewhere = taken.elsewhere();
-    let said = json!({"backup": target, "bytes": bytes, "madeAt": made_at, "withSecrets": with_secrets, "elsewhere": elsewhere});
+    let said = json!({"backup": target, "bytes": bytes, "madeAt": made_at, "withSecrets": with_secrets, "attachments": attachments,
+        "elsewhere": elsewhere});
     document(options.json, &said, |_| {
         text(&format!("{}: {}, checked", target.display(), size(bytes)));
         if !with_secrets {
@@ -71,6 +74,20 @@ pub fn run(options: &Options) -> Result<(), Failure> {
         text(&format!("To put it back: stop the gateway, then gatelet restore {}", target.display()));
     });
     Ok(())
+}
+
+/// Takes the files that the copied database names; gives how many.
+fn take_attachments(draft: &mut Draft, database: &Path, progress: &mut Progress) -> Result<u64, Failure> {
+    let named = backup::attachments(&draft.folder.join(DATABASE)).map_err(|e| Failure::Failed(e.to_string()))?;
+    let from = backup::attachments_folder(database);
+    let of = named.iter().map(|file| file.bytes).sum();
+    let (mut taken, mut done) = (0, 0);
+    for file in &named {
+        taken += u64::from(draft.take_kept(&from.join(&file.name), &format!("{ATTACHMENTS}/{}", file.name), file.bytes)?);
+        done += file.bytes;
+        progress.show("attachments", done, of);
+    }
+    Ok(taken)
 }
 
 /// What of the data directory is taken along.
@@ -88,6 +105,7 @@ impl Taken<'_> {
         let data = &self.places.data_dir;
         let mut left: Vec<PathBuf> = vec![self.database.into(), data.join(LAST_GOOD_FILE)];
         left.extend(backup::companions(self.database));
+        left.push(backup::attachments_folder(self.database)); // taken by what the copy names
         left.extend(self.places.file.clone());
         left.extend(std::path::absolute(self.target).ok());
         if !self.with_secrets {

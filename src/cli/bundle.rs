@@ -1,11 +1,11 @@
-//! The folder that a backup is: `manifest.json`, `gatelet.db`, `gatelet.json` where there is a configuration, and `data/` with what else
-//! stands in the data directory.
+//! The folder that a backup is: `manifest.json`, `gatelet.db`, `attachments/` with the files that it names, `gatelet.json` where there is a
+//! configuration, and `data/` with what else stands in the data directory.
 //!
 //! Invariant: the folder is 0700 and its files 0600, whatever the umask; it gets its name once all of it is on the disk. The manifest names
 //! every file with its length and SHA-256, and what it names never leads out of the folder. No link is followed. Fails with a sentence.
 
 use std::fs::{self, DirBuilder, File, OpenOptions};
-use std::io::{Read, Write};
+use std::io::{ErrorKind, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Component, Path, PathBuf};
 
@@ -19,6 +19,8 @@ use crate::config::give;
 pub const FORMAT: u64 = 1;
 /// The database's name in the folder.
 pub const DATABASE: &str = "gatelet.db";
+/// The folder of the files that came with messages.
+pub const ATTACHMENTS: &str = "attachments";
 /// The configuration's.
 pub const CONFIGURATION: &str = "gatelet.json";
 /// The folder of all else.
@@ -105,6 +107,26 @@ impl Draft {
         Ok(())
     }
 
+    /// Takes a file along as `name` if it is there with that length: another process may remove it at any time. Tells whether it was.
+    ///
+    /// # Errors
+    /// Where it is there and can't be read, or the copy can't be written.
+    pub fn take_kept(&mut self, from: &Path, name: &str, bytes: u64) -> Result<bool, Failure> {
+        match fs::symlink_metadata(from) {
+            Err(e) if e.kind() == ErrorKind::NotFound => return Ok(false),
+            Err(e) => return Err(failed(from, "can't be read", &e)),
+            Ok(found) if !found.is_file() || found.len() != bytes => return Ok(false),
+            Ok(_) => {}
+        }
+        match self.take(from, name) {
+            Err(_) if !from.exists() => {
+                let _ = fs::remove_file(self.folder.join(name)); // hardly ever begun, and in no manifest
+                Ok(false)
+            }
+            taken => taken.map(|()| true),
+        }
+    }
+
     /// Takes a text along as the file `name`.
     ///
     /// # Errors
@@ -169,8 +191,7 @@ pub fn open(folder: &Path) -> Result<Manifest, Failure> {
         if !Path::new(&file.path).components().all(|c| matches!(c, Component::Normal(_))) {
             return Err(unread("its manifest names a file outside of it".into()));
         }
-        let (bytes, sha256) = digest(&folder.join(&file.path))?;
-        if (bytes, sha256.as_str()) != (file.bytes, file.sha256.as_str()) {
+        if !is_as_written(&folder.join(&file.path), file)? {
             return Err(Failure::Failed(format!(
                 "the backup is damaged: {} is not as it was written",
                 folder.join(&file.path).display()
@@ -181,6 +202,15 @@ pub fn open(folder: &Path) -> Result<Manifest, Failure> {
         return Err(unread("it has no database".into()));
     }
     Ok(manifest)
+}
+
+/// Whether a file is the one of an entry, byte for byte.
+///
+/// # Errors
+/// Where it can't be read.
+pub fn is_as_written(path: &Path, entry: &Entry) -> Result<bool, Failure> {
+    let (bytes, sha256) = digest(path)?;
+    Ok((bytes, sha256.as_str()) == (entry.bytes, entry.sha256.as_str()))
 }
 
 /// Whether a folder is a backup.

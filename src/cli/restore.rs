@@ -1,10 +1,11 @@
 //! `gatelet restore DIR`: a backup in the place of what is here.
 //!
 //! Invariant: it holds the database's lock, so no gateway runs meanwhile. What is here is kept aside, never overwritten: the database with
-//! its log, the configuration, every file that the backup has, too. The copy is made fit beside the database and takes its place by one
+//! its log and the files of its attachments, the configuration, every file that the backup has, too. The copy is made fit beside the database and takes its place by one
 //! rename. What waited when the backup was made neither is sent nor answered by itself (`store::sqlite::backup`). Cut off in between, it can
 //! be run again. Fails with a sentence that names what to do.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -12,7 +13,7 @@ use serde_json::{Value, json};
 
 use crate::base::clock::Clock;
 use crate::cli::backup::ASIDE;
-use crate::cli::bundle::{self, CONFIGURATION, DATA, DATABASE, Manifest, failed};
+use crate::cli::bundle::{self, ATTACHMENTS, CONFIGURATION, DATA, DATABASE, Manifest, failed};
 use crate::cli::options::Options;
 use crate::cli::output::{document, text};
 use crate::cli::{Failure, invalid};
@@ -59,9 +60,10 @@ pub fn run(options: &Options) -> Result<(), Failure> {
         files::save(&places, &doc).map_err(told)?;
     }
     put_files(&folder, &manifest, &places, &aside)?;
+    let attachments = put_attachments(&folder, &manifest, &fresh, &database, &aside)?;
     take_place(&fresh, &database, &aside)?;
     let _ = fs::remove_dir(&aside); // stays where something is in it
-    say(options, &places, &Outcome { manifest, held, aside, missing, doc, folder });
+    say(options, &places, &Outcome { manifest, held, attachments, aside, missing, doc, folder });
     Ok(())
 }
 
@@ -146,13 +148,50 @@ fn put_files(folder: &Path, manifest: &Manifest, places: &Places, aside: &Path) 
     Ok(())
 }
 
+/// Puts the files beside the database that it names, and gives how many; those that are here are kept aside, too. None goes before the
+/// new database is in its place: whichever database the next start finds has its files, and it removes the others'.
+fn put_attachments(folder: &Path, manifest: &Manifest, fresh: &Path, database: &Path, aside: &Path) -> Result<u64, Failure> {
+    let to = backup::attachments_folder(database);
+    let mut wanted = Vec::new();
+    for file in backup::attachments(fresh).map_err(|e| Failure::Failed(e.to_string()))? {
+        let path = format!("{ATTACHMENTS}/{}", file.name);
+        wanted.extend(manifest.files.iter().find(|entry| entry.path == path).map(|entry| (to.join(&file.name), entry)));
+    }
+    let kept = aside.join(to.file_name().unwrap_or_default());
+    let mut is_here = BTreeSet::new();
+    for here in fs::read_dir(&to).into_iter().flatten().flatten().filter(|e| e.file_type().is_ok_and(|kind| kind.is_file())) {
+        let path = here.path();
+        let same = wanted.iter().find(|(to, _)| *to == path);
+        if same.is_some_and(|(_, entry)| bundle::is_as_written(&path, entry).unwrap_or(false)) {
+            is_here.insert(path);
+        } else {
+            bundle::make_folder(&kept)?;
+            keep_linked(&path, &kept.join(here.file_name()))?;
+        }
+    }
+    for (to, entry) in wanted.iter().filter(|(to, _)| !is_here.contains(to)) {
+        to.parent().map_or(Ok(()), bundle::make_folder)?;
+        let fresh = beside(to, ".restoring");
+        let _ = fs::remove_file(&fresh); // of a restore that was cut off
+        bundle::copy_file(&folder.join(&entry.path), &fresh)?;
+        fs::rename(&fresh, to).map_err(|e| failed(to, "can't be written", &e))?;
+    }
+    if !wanted.is_empty() {
+        fs::File::open(&to).and_then(|f| f.sync_all()).map_err(|e| failed(&to, "can't be written", &e))?;
+    }
+    Ok(wanted.len() as u64)
+}
+
+/// Keeps a file under a second name, or its copy where the file system has no such thing.
+fn keep_linked(path: &Path, to: &Path) -> Result<(), Failure> {
+    fs::hard_link(path, to).or_else(|_| fs::copy(path, to).map(drop)).map_err(|e| failed(path, "can't be kept aside", &e))
+}
+
 /// The database's files go aside, and the new one takes their place.
 fn take_place(fresh: &Path, database: &Path, aside: &Path) -> Result<(), Failure> {
     let place = |path: &Path| aside.join(path.file_name().unwrap_or_default());
     if database.exists() {
-        fs::hard_link(database, place(database))
-            .or_else(|_| fs::copy(database, place(database)).map(drop))
-            .map_err(|e| failed(database, "can't be kept aside", &e))?;
+        keep_linked(database, &place(database))?;
     }
     // A log that stayed would be carried into the database that comes.
     let [log, index, _] = backup::companions(database);
@@ -170,6 +209,7 @@ fn take_place(fresh: &Path, database: &Path, aside: &Path) -> Result<(), Failure
 struct Outcome {
     manifest: Manifest,
     held: HeldBack,
+    attachments: u64,
     aside: PathBuf,
     missing: Vec<String>,
     doc: Value,
@@ -180,8 +220,8 @@ fn say(options: &Options, places: &Places, o: &Outcome) {
     let problems: Vec<String> =
         files::resolve_here(&o.doc, places, &files::system_var).err().into_iter().flatten().map(|p| p.to_string()).collect();
     let aside = o.aside.is_dir().then_some(&o.aside);
-    let said = json!({"restored": o.folder, "madeAt": o.manifest.made_at, "heldBack": o.held, "aside": aside,
-        "missingSecrets": o.missing, "problems": problems});
+    let said = json!({"restored": o.folder, "madeAt": o.manifest.made_at, "heldBack": o.held,
+        "attachments": o.attachments, "aside": aside, "missingSecrets": o.missing, "problems": problems});
     document(options.json, &said, |_| {
         text(&format!("restored: the backup of {}, into {}", o.manifest.made_at, places.data_dir.display()));
         if let Some(aside) = aside {

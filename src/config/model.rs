@@ -66,6 +66,8 @@ pub struct Gateway {
     pub drain_timeout: Duration,
     /// `localSocket`, absolute; `None` where it is null.
     pub local_socket: Option<PathBuf>,
+    /// `mdns`: whether it is announced on the local network.
+    pub mdns: bool,
     /// `allowedHosts`, in lower case.
     pub allowed_hosts: Vec<String>,
     /// `allowedOrigins`, in lower case.

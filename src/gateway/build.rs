@@ -72,6 +72,7 @@ pub fn build(start: Start, config: &Config, store: &Arc<SqliteStore>, threads: &
             limits: limits.clone(),
             chat: chat.clone(),
             sockets: sockets.clone(),
+            announcer: OnceLock::new(),
             logger: logger.clone(),
             places,
             clock: clock.clone(),

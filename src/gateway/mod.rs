@@ -32,6 +32,7 @@ use crate::gateway::manager::Manager;
 use crate::gateway::reload::Reload;
 use crate::net::door::{self, Door};
 use crate::net::local::Local;
+use crate::net::mdns::Announcer;
 use crate::store::Store;
 use crate::store::sqlite::SqliteStore;
 use crate::telemetry::logging::Logger;
@@ -122,6 +123,7 @@ impl Gateway {
         let _ = door_cell.set(door.clone());
         // The door answers already; the rest starts behind it, so that a restart is short for those who knock.
         flow.start(workers.deliveries, &threads, &finish.turns, &finish.deliveries, &stop)?;
+        reload.announce(Announcer::new(door.local_addr(), clock.clone(), threads.clone()));
         let watcher = watch(&target, &threads, &stop, tx);
         let serve = |path| Local::start(path, front, clock.clone(), &threads, &stop);
         let local = config.gateway.local_socket.as_deref().map(serve).transpose();
@@ -177,6 +179,7 @@ impl Gateway {
         let deadline = self.clock.mono() + self.reload.drain_timeout();
         self.manager.stopping();
         log::info!("draining: no new messages; {} ms for what is in hand", (deadline - self.clock.mono()).as_millis());
+        self.reload.hide();
         self.flow.drain();
         self.api.sockets.drain(1001, "the gateway stops");
         self.finish.turns.set();

@@ -26,6 +26,7 @@ use crate::domain::WEBSOCKET_CHANNEL;
 use crate::flow::{Flow, Settings as FlowSettings};
 use crate::gateway::{build, tools};
 use crate::net::door::Door;
+use crate::net::mdns::Announcer;
 use crate::net::websocket::{self, Sockets};
 use crate::store::AuditEntry;
 use crate::telemetry::logging::Logger;
@@ -44,6 +45,8 @@ pub struct Parts {
     pub chat: Arc<Chat>,
     /// The WebSockets.
     pub sockets: Sockets,
+    /// What announces the gateway on the local network, once it is there.
+    pub announcer: OnceLock<Announcer>,
     /// The logger.
     pub logger: Logger,
     /// Where the configuration is read and written.
@@ -93,6 +96,20 @@ impl Reload {
     /// The API, once it is there: part of it goes by the configuration, too.
     pub fn attach(&self, api: &Arc<Api>) {
         let _ = self.api.set(Arc::downgrade(api));
+    }
+
+    /// Announces the gateway on the local network from now on, if that is wanted.
+    pub fn announce(&self, announcer: Announcer) {
+        let state = self.lock();
+        announcer.set(state.resolved.config.gateway.mdns);
+        let _ = self.parts.announcer.set(announcer); // there is one
+    }
+
+    /// Announces it no more.
+    pub fn hide(&self) {
+        if let Some(announcer) = self.parts.announcer.get() {
+            announcer.set(false);
+        }
     }
 
     /// `gateway.shutdown.drainTimeout` as it is now.
@@ -175,6 +192,9 @@ impl Reload {
         parts.limits.set(config.gateway.limits);
         if let Some(door) = parts.door.get() {
             door.wake(); // shorter deadlines count at once
+        }
+        if let Some(announcer) = parts.announcer.get() {
+            announcer.set(config.gateway.mdns);
         }
         parts.flow.settings.set(FlowSettings::new(config));
         parts.flow.sync_jobs();

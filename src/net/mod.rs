@@ -9,6 +9,7 @@ pub mod guard;
 pub mod hosts;
 pub mod http;
 pub mod local;
+pub mod mdns;
 pub mod reach;
 #[cfg(test)]
 pub mod scripted;

@@ -38,6 +38,8 @@ section! {
         shutdown: Shutdown = key("shutdown", Preset::EmptyObject);
         /// The Unix socket for this machine's administration (mode 0660, no token needed), relative to the data directory; `null` is none.
         local_socket: Option<String> = key("localSocket", Preset::Text("gatelet.sock")).range(1, 4096).restart();
+        /// Whether it is announced on the local network as `_gatelet._tcp.local` (mDNS), where it listens on more than loopback.
+        mdns: bool = key("mdns", Preset::Bool(false));
         /// Further values of `Host` that are answered, beside this machine's own names and addresses.
         allowed_hosts: Vec<String> = key("allowedHosts", Preset::EmptyList);
         /// Further origins whose pages may call the gateway, as `https://panel.example`.

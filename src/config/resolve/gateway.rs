@@ -61,6 +61,7 @@ impl Resolver<'_> {
             },
             drain_timeout: ms(raw.shutdown.drain_timeout),
             local_socket: raw.local_socket.as_deref().map(|written| self.socket(written)),
+            mdns: raw.mdns,
             allowed_hosts: self.each(&raw.allowed_hosts, "$.gateway.allowedHosts", text::host),
             allowed_origins: self.each(&raw.allowed_origins, "$.gateway.allowedOrigins", text::origin),
             trusted_proxies: self.each(&raw.trusted_proxies, "$.gateway.trustedProxies", text::network),

@@ -37,7 +37,7 @@ fn form() {
     check(
         r#"{"gateway": {"maxBodyBytes": 2048, "limits": {"maxMemory": 1.5, "maxConnections": -1, "requestTimeout": 1e30}}}"#,
         &[
-            "$.gateway.maxBodyBytes: unknown key; the nearest known one is \"allowedHosts\", and a key of this name belongs in $.gateway.limits",
+            "$.gateway.maxBodyBytes: unknown key; the nearest known one is \"mdns\", and a key of this name belongs in $.gateway.limits",
             "$.gateway.limits.maxMemory: found 1.5, expected a whole number from 1048576 to 1099511627776",
             "$.gateway.limits.maxConnections: found -1, expected a whole number from 1 to 1000000",
             "$.gateway.limits.requestTimeout: found 1e+30, expected a whole number from 1 to 3600000",

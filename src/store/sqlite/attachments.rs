@@ -19,7 +19,7 @@ use crate::store::{Result, StoreError};
 /// Bytes of all files together.
 const KEPT_BYTES_MAX: i64 = 256 * 1024 * 1024;
 /// How many they are at most.
-const KEPT_MAX: i64 = 10_000;
+pub(super) const KEPT_MAX: i64 = 10_000;
 /// Files that make room at a time.
 const STEP: i64 = 100;
 

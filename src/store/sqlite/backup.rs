@@ -14,11 +14,9 @@ use rusqlite::{Connection, OpenFlags};
 use crate::base::clock::Clock;
 use crate::base::error::{Error, ErrorKind, Result};
 use crate::domain::{JobRun, MessageState};
-use crate::store::sqlite::outbox;
-use crate::store::sqlite::schema;
 use crate::store::sqlite::sql::{Fault, Ran, Sql};
 use crate::store::sqlite::turns::{self, Ending};
-use crate::store::sqlite::{audit, cannot_open, jobs, place};
+use crate::store::sqlite::{attachments, audit, cannot_open, files, jobs, outbox, place, schema};
 use crate::store::{AuditEntry, StoreError};
 
 /// Pages that are copied between two reports: 2 MiB.
@@ -68,6 +66,44 @@ pub fn user_of(path: &Path) -> Option<u32> {
 /// The files that belong to the database at `path` beside it: its log, that log's index, its lock.
 pub fn companions(path: &Path) -> [PathBuf; 3] {
     ["-wal", "-shm", ".lock"].map(|suffix| place::beside(path, suffix))
+}
+
+/// A file of an attachment that a row names.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Named {
+    /// Its name in [`attachments_folder`].
+    pub name: String,
+    /// Its length, as it was kept.
+    pub bytes: u64,
+}
+
+/// Where the files of the attachments of the database at `path` are; not there before the first one is kept.
+pub fn attachments_folder(path: &Path) -> PathBuf {
+    files::folder_of(path)
+}
+
+/// The files that the database at `path` names, of which some may be gone; as many as the store keeps, at most, and none whose name is not
+/// of the store's making.
+///
+/// # Errors
+/// Where it can't be opened or read.
+pub fn attachments(path: &Path) -> Result<Vec<Named>> {
+    let named = schema::open_reader(path).and_then(|conn| {
+        schema::recognize(&conn, schema::MIGRATIONS.len())?;
+        // A database of an older version may know of none yet.
+        let known = "SELECT count(*) FROM sqlite_schema WHERE type = 'table' AND name = 'attachments'";
+        if conn.query_row(known, [], |row| row.get::<_, i64>(0))? == 0 {
+            return Ok(Vec::new());
+        }
+        let mut statement = conn.prepare("SELECT file, bytes FROM attachments WHERE file IS NOT NULL ORDER BY file LIMIT ?1")?;
+        let found = statement.query_map([attachments::KEPT_MAX], |row| {
+            let bytes = row.get::<_, Option<i64>>(1)?.and_then(|b| u64::try_from(b).ok()).unwrap_or(0);
+            Ok(Named { name: row.get(0)?, bytes })
+        })?;
+        Ok(found.collect::<rusqlite::Result<Vec<_>>>()?)
+    });
+    let named = named.map_err(|fault| cannot_open(path, &fault))?;
+    Ok(named.into_iter().filter(|file| files::is_ours(&file.name)).collect())
 }
 
 /// Copies the database at `source`, which a gateway may be using, to the new file `target`, and checks the copy. `report` is told how

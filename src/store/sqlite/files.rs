@@ -24,7 +24,7 @@ pub(super) struct Files {
 impl Files {
     /// The folder of the database at `path`.
     pub(super) fn beside(path: &Path) -> Self {
-        Files { folder: beside(path, "-attachments") }
+        Files { folder: folder_of(path) }
     }
 
     /// Puts a file; it is on the disk then. Gives its name.
@@ -87,8 +87,13 @@ impl Files {
     }
 }
 
+/// Where the files of the database at `path` are.
+pub(super) fn folder_of(path: &Path) -> PathBuf {
+    beside(path, "-attachments")
+}
+
 /// Whether `put` could have made that name.
-fn is_ours(name: &str) -> bool {
+pub(super) fn is_ours(name: &str) -> bool {
     let is_plain = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit();
     name.strip_prefix(PREFIX).and_then(|n| n.strip_prefix('_')).is_some_and(|n| n.len() == 26 && n.bytes().all(is_plain))
 }

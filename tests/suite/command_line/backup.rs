@@ -9,9 +9,11 @@ use std::time::Instant;
 use serde_json::{Value, json};
 
 use super::check;
+use crate::support::files::{Giving, png};
 use crate::support::gateway::{ADMIN, Gateway};
 use crate::support::model::Model;
 use crate::support::sink::Sink;
+use crate::support::telegram::Telegram;
 use crate::support::{figure, merged, pause};
 
 const TOKEN: &str = "suite-backup-door-0123456789abcdef";
@@ -112,6 +114,83 @@ fn a_backup_under_load_is_whole_and_a_restored_gateway_sends_nothing_again() {
 fn count(gateway: &Gateway, path: &str) -> usize {
     let list = gateway.get(path).expect(200).json();
     list["messages"].as_array().or(list["outbox"].as_array()).map_or(0, Vec::len)
+}
+
+/// The attachments' files below a data directory or a backup.
+fn attachments(folder: &Path) -> Vec<std::path::PathBuf> {
+    let inside = |path: &Path| std::fs::read_dir(path).into_iter().flatten().flatten().map(|e| e.path()).collect::<Vec<_>>();
+    let folders = inside(folder).into_iter().filter(|p| p.to_string_lossy().ends_with("attachments"));
+    let mut files: Vec<_> = folders.flat_map(|folder| inside(&folder)).collect();
+    files.sort();
+    files
+}
+
+/// R30: what came with a message comes back with it, under the name of whichever database is restored; a file that is gone, or is not the
+/// one that was kept, fails neither.
+#[test]
+fn attachments_come_back_with_their_messages() {
+    let (telegram, model) = (Telegram::new(), Model::echo());
+    let gateway = Gateway::start(telegram.config(model.config(), json!({})));
+    let sends = |n: usize, bytes: &[u8]| {
+        let id = format!("F{n}");
+        telegram.files.put(&id, Giving::Whole(bytes.to_vec()));
+        let mut message = crate::support::telegram::message(7, 7, "private", "");
+        message.as_object_mut().unwrap().remove("text");
+        let photo = json!([{"file_id": id, "file_size": bytes.len(), "width": 1, "height": 1}]);
+        telegram.push(json!({"message": merged(message, json!({"photo": photo, "caption": format!("photo {n}")}))}));
+        telegram.until(n, 20);
+        let files = attachments(&gateway.data);
+        files.into_iter().find(|f| std::fs::read(f).unwrap() == bytes).expect("it was kept")
+    };
+    let other_picture = [png(), vec![0; 9]].concat(); // what stands behind the picture's end is of no consequence
+    let (whole, gone, cut) = (sends(1, &png()), sends(2, &other_picture), sends(3, &[png(), vec![1; 5]].concat()));
+    std::fs::remove_file(gone).unwrap();
+    std::fs::write(cut, "half").unwrap();
+    std::fs::write(whole.with_extension("part"), "of a file that is being fetched").unwrap();
+    let folder = tempfile::TempDir::new().unwrap();
+    let target = folder.path().join("copy");
+    let made = run(&gateway, &["backup", target.to_str().unwrap(), "--json"], 0).out;
+    assert_eq!(serde_json::from_str::<Value>(&made).unwrap()["attachments"], 1, "{made}");
+    let name = whole.file_name().unwrap().to_str().unwrap();
+    assert_eq!(attachments(&target), [target.join("attachments").join(name)]);
+    assert!(is_private(&target) && attachments(&target.join("data")).is_empty());
+    let manifest: Value = serde_json::from_str(&std::fs::read_to_string(target.join("manifest.json")).unwrap()).unwrap();
+    let entry = manifest["files"].as_array().unwrap().iter().find(|f| f["path"] == format!("attachments/{name}")).unwrap();
+    assert_eq!((entry["bytes"].as_u64().unwrap() as usize, entry["sha256"].as_str().unwrap().len()), (png().len(), 64));
+
+    // Elsewhere, where a database of another name has a file of its own.
+    let base = telegram.config(model.config(), json!({"enabled": false}));
+    let mut other = Gateway::prepare(merged(base, json!({"store": {"path": "other.db"}})));
+    let beside = other.data.join("other.db-attachments");
+    let stray = format!("att_{}", "0".repeat(26));
+    std::fs::create_dir_all(&beside).unwrap();
+    std::fs::write(beside.join(&stray), "of before").unwrap();
+    std::fs::write(beside.join(name), "not what it was").unwrap();
+    for _ in 0..2 {
+        // A second time it finds all of it there.
+        let restored = run(&other, &["restore", target.to_str().unwrap(), "--keep-config", "--json"], 0).out;
+        let restored: Value = serde_json::from_str(&restored).unwrap();
+        assert_eq!(restored["attachments"], 1);
+        assert_eq!(std::fs::read(beside.join(name)).unwrap(), png());
+        let aside = Path::new(restored["aside"].as_str().unwrap()).join("other.db-attachments");
+        assert_eq!(std::fs::read_to_string(aside.join(&stray)).unwrap(), "of before");
+        assert!(is_private(&beside.join(name)));
+    }
+    let asked = model.asked().len();
+    other.restart();
+    assert_eq!(attachments(&other.data), [beside.join(name)], "the start removes what no row names");
+    let messages = other.get("/api/messages").expect(200).json();
+    let states: Vec<String> = (0..3)
+        .map(|n| messages["messages"][n]["id"].as_str().unwrap())
+        .map(|id| other.message(id)["attachments"][0]["state"].as_str().unwrap().to_string())
+        .collect();
+    assert_eq!(states.iter().filter(|s| *s == "stored").count(), 1, "{states:?}");
+    assert_eq!(model.asked().len(), asked);
+    // A damaged one is refused.
+    std::fs::write(target.join("attachments").join(name), vec![b'x'; png().len()]).unwrap();
+    other.kill9();
+    let refused = run(&other, &["restore", target.to_str().unwrap(), "--keep-config"], 1);
+    assert!(refused.err.contains("damaged"), "{}", refused.err);
 }
 
 #[test]

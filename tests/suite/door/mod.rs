@@ -1,5 +1,6 @@
 //! The door under attack: no input ends the process, stalls it or makes it grow; /health is 200 within a second after each.
 
+mod announced;
 mod framing;
 mod protocol;
 mod slow;
