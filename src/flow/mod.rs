@@ -171,6 +171,8 @@ pub struct Flow {
     /// Set while the process holds more memory than it may.
     overloaded: AtomicBool,
     turn_workers: usize,
+    /// Turn workers between a claim and its end, of which what is to be sent is known then.
+    turning: AtomicUsize,
     /// Deliveries between their claim and their record.
     sending: AtomicUsize,
 }
@@ -238,6 +240,7 @@ impl Flow {
             urgent_end: Stop::new(),
             overloaded: AtomicBool::new(false),
             turn_workers: workers.turns,
+            turning: AtomicUsize::new(0),
             sending: AtomicUsize::new(0),
         }
     }
@@ -293,6 +296,11 @@ impl Flow {
     /// Whether the process holds more memory than it may.
     pub fn is_overloaded(&self) -> bool {
         self.overloaded.load(Ordering::Relaxed)
+    }
+
+    /// Turn workers that have something in hand.
+    pub fn turning(&self) -> usize {
+        self.turning.load(Ordering::SeqCst)
     }
 
     /// Deliveries between their claim and their record.

@@ -6,6 +6,7 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use serde_json::json;
@@ -31,17 +32,39 @@ use crate::telemetry::metrics::TurnEnd;
 /// What a turn may take beyond its own deadlines (the store's, say) before its worker counts as stuck.
 const MARGIN: Duration = Duration::from_secs(120);
 
+/// A worker between a claim and its end, whatever that is.
+struct InHand<'a>(&'a AtomicUsize);
+
+impl<'a> InHand<'a> {
+    fn new(count: &'a AtomicUsize) -> Self {
+        count.fetch_add(1, Ordering::SeqCst);
+        InHand(count)
+    }
+}
+
+impl Drop for InHand<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
 /// The work of one turn worker, until `finish` is set.
 pub fn work(flow: &Arc<Flow>, pulse: &Pulse, finish: &Stop) {
     while !finish.is_set() {
-        match flow.store.claim_turn() {
-            Ok(Some(claim)) => {
+        let in_hand = InHand::new(&flow.turning);
+        let claimed = flow.store.claim_turn();
+        let claimed = claimed.map(|claim| {
+            claim.map(|claim| {
                 // Twice: what went before is summed up within half of it, and the last call may end late.
                 let at_most = flow.agents.get().turn_timeout(&claim.agent) * 2 + MARGIN;
                 pulse.works(flow.clock.mono(), at_most);
                 run(flow, claim, finish);
                 pulse.rests();
-            }
+            })
+        });
+        drop(in_hand);
+        match claimed {
+            Ok(Some(())) => {}
             Ok(None) => {
                 let due = flow.store.next_turn_due().unwrap_or(POLL).min(POLL);
                 if idle(&flow.turn_nudge.1, finish, due) {

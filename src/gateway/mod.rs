@@ -183,7 +183,8 @@ impl Gateway {
         self.flow.drain();
         self.api.sockets.drain(1001, "the gateway stops");
         self.finish.turns.set();
-        let turns_ended = || self.store.depths().running == 0;
+        // A commit is counted before what it left to send is offered: a worker is through only when it says so.
+        let turns_ended = || self.store.depths().running == 0 && self.flow.turning() == 0;
         if !self.until(deadline, turns_ended) {
             log::warn!("turns are cut short; they go on at the next start");
             self.flow.running.drain();
