@@ -6,7 +6,7 @@
 //!
 //! Invariant: what is told is the host's name, the port, the version and `/`: nothing that is not open at `GET /health`. A gateway that
 //! only this machine reaches is not announced. Switched off, there is no thread and no socket; switched on and unasked, the thread wakes
-//! once in [`LOOK`]. A flood costs a bounded share of time. Where the network refuses, it is logged and tried again.
+//! once in a while. A flood costs a bounded share of time. Where the network refuses, it is logged and tried again.
 
 mod links;
 mod responder;
