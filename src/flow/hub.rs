@@ -225,6 +225,7 @@ impl Hub {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::channel::memory;
     use crate::domain::DeliveryState;
 
     #[derive(Default)]
@@ -246,23 +247,10 @@ mod tests {
     fn delivery(id: &str) -> Delivery {
         Delivery {
             id: id.into(),
-            state: DeliveryState::Pending,
             channel: "websocket".into(),
-            user_id: "ana".into(),
-            peer: "ana".into(),
-            conversation_id: None,
-            session_id: None,
-            in_reply_to: None,
-            message: "hi".into(),
-            metadata: None,
+            state: DeliveryState::Pending,
             attempts: 0,
-            parts_sent: 0,
-            unclear_ms: None,
-            unclear_part: 0,
-            last_error: None,
-            created_ms: 0,
-            sent_ms: None,
-            next_attempt_ms: None,
+            ..memory::delivery("ana", "hi")
         }
     }
 

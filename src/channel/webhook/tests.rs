@@ -7,10 +7,9 @@ use std::time::Instant;
 
 use super::*;
 use crate::base::secret::Secret;
-use crate::channel::memory::{common, fresh, parts};
+use crate::channel::memory::{self, common, fresh, parts};
 use crate::channel::registry::Registry;
 use crate::config::ChannelKind;
-use crate::domain::DeliveryState;
 use crate::net::scripted::{Scripted, answer, hang, reset};
 
 const NOW_MS: i64 = 1_790_000_000_000;
@@ -27,24 +26,12 @@ fn with_reply(url: String) -> config::Webhook {
 
 fn delivery() -> Delivery {
     Delivery {
-        id: "dlv_1".into(),
-        state: DeliveryState::Sending,
         channel: "door".into(),
-        user_id: "ana".into(),
-        peer: "4711".into(),
         conversation_id: Some("room".into()),
         session_id: Some("ses_1".into()),
         in_reply_to: Some("msg_1".into()),
-        message: "Hello 🙂".into(),
         metadata: Some(json!({"k": 1})),
-        attempts: 1,
-        parts_sent: 0,
-        unclear_ms: None,
-        unclear_part: 0,
-        last_error: None,
-        created_ms: 0,
-        sent_ms: None,
-        next_attempt_ms: None,
+        ..memory::delivery("4711", "Hello 🙂")
     }
 }
 
