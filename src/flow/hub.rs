@@ -27,6 +27,9 @@ pub trait Line: Send + Sync {
 /// Pushes that are held while a backlog is under way, at most.
 const HELD_MAX: usize = 256;
 
+/// Deliveries of the backlog that are remembered, for the pushes of them that may still come.
+const KNOWN_MAX: usize = 512;
+
 /// What is pushed while the backlog is under way: ids and frames.
 #[derive(Default)]
 struct Held {
@@ -34,13 +37,20 @@ struct Held {
     is_cut: bool,
 }
 
+/// How a connection stands to its backlog.
+enum Stand {
+    /// It is being sent; what is pushed meanwhile goes behind it, once.
+    Behind(Held),
+    /// It has caught up. A message may have been read from the store before it was pushed: that push is of one that it has.
+    Even(HashSet<String>),
+}
+
 /// A connection that has said who it is.
 pub struct Client {
     id: u64,
     line: Arc<dyn Line>,
     principal: Arc<Principal>,
-    /// While the backlog is being sent, what is pushed meanwhile: it goes behind the backlog, once.
-    held: Mutex<Option<Held>>,
+    stand: Mutex<Stand>,
 }
 
 impl Client {
@@ -70,19 +80,29 @@ impl Client {
     }
 
     fn take(&self, delivery_id: &str, frame: &Arc<str>) {
-        match lock(&self.held).as_mut() {
+        match &mut *lock(&self.stand) {
             // What is left out here is in the store, and read from there again before this connection has caught up.
-            Some(held) if held.frames.len() >= HELD_MAX => held.is_cut = true,
-            Some(held) => held.frames.push((delivery_id.to_string(), frame.clone())),
-            None => drop(self.line.send(frame.clone())),
+            Stand::Behind(held) if held.frames.len() >= HELD_MAX => held.is_cut = true,
+            Stand::Behind(held) => held.frames.push((delivery_id.to_string(), frame.clone())),
+            Stand::Even(known) => {
+                if !known.remove(delivery_id) {
+                    self.line.send(frame.clone());
+                }
+            }
         }
     }
 
     /// The backlog (`sent`) is under way: what was pushed meanwhile goes behind it, once. False where some of that was left out:
     /// read the store again.
     pub fn catch_up(&self, sent: &HashSet<String>) -> bool {
-        let mut held = lock(&self.held);
-        let waiting = held.take().unwrap_or_default();
+        let mut stand = lock(&self.stand);
+        let (waiting, known) = match &mut *stand {
+            Stand::Behind(held) => (std::mem::take(held), HashSet::new()),
+            Stand::Even(known) => (Held::default(), std::mem::take(known)),
+        };
+        let pushed: HashSet<&String> = waiting.frames.iter().map(|(id, _)| id).collect();
+        let to_come = sent.iter().filter(|id| !pushed.contains(id)).cloned();
+        *stand = Stand::Even(to_come.chain(known).take(KNOWN_MAX).collect());
         for (id, frame) in waiting.frames {
             if !sent.contains(&id) {
                 self.line.send(frame);
@@ -125,7 +145,7 @@ impl Hub {
             id: self.next_id.fetch_add(1, Ordering::Relaxed),
             line,
             principal,
-            held: Mutex::new(Some(Held::default())),
+            stand: Mutex::new(Stand::Behind(Held::default())),
         });
         lock(&self.clients).entry(client.principal.id.clone()).or_default().push(client.clone());
         client
@@ -285,6 +305,21 @@ mod tests {
         hub.leave(&clients[1]);
         hub.leave(&clients[2]);
         assert!(!hub.is_connected("ana"));
+    }
+
+    /// A commit that a connection read before who committed came to push it.
+    #[test]
+    fn what_the_backlog_brought_is_not_pushed_once_more() {
+        let (hub, tape) = (Hub::new(), Arc::new(Tape::default()));
+        let client = hub.join(principal(), tape.clone());
+        let id = |n: u32| format!("dlv_{n}");
+        client.push_backlog(&delivery(&id(1)));
+        assert!(client.catch_up(&HashSet::from([id(1)])));
+        hub.push(&delivery(&id(1)));
+        hub.push(&delivery(&id(2)));
+        assert_eq!(*lock(&tape.0), [id(1), id(2)]);
+        hub.push(&delivery(&id(1)));
+        assert_eq!(lock(&tape.0).len(), 3, "once: what is pushed again is meant");
     }
 
     #[test]
