@@ -209,7 +209,7 @@ impl Chat {
         let Some(socket) = &self.socket else { return };
         socket.settled();
         if let Some(grant) = &principal.grant {
-            socket.expect_within(grant.until.saturating_sub(self.api.flow.clock.mono()), 4401); // nothing settles that
+            socket.end_within(grant.until.saturating_sub(self.api.flow.clock.mono()), 4401, "credential expired");
         }
         let flow = &self.api.flow;
         let line: Arc<dyn Line> = Arc::new(socket.clone());

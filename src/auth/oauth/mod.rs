@@ -196,4 +196,3 @@ impl Drop for Turn<'_> {
 fn digest(token: &str) -> String {
     Sha256::digest(token.as_bytes()).iter().map(|b| format!("{b:02x}")).collect()
 }
-

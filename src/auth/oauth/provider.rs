@@ -245,7 +245,9 @@ fn fetch_or_refused(call: Call, max: usize, asker: &Asker<'_>, refusals: &[u16])
     match reply.status() {
         200 => {}
         status if refusals.contains(&status) => return Ok(None),
-        status @ (401 | 403) => return Err(Trouble::whole(format!("it answered {status}: are clientId and clientSecret right?"))),
+        status @ (401 | 403) => {
+            return Err(Trouble::whole(format!("it answered {status}: are clientId and clientSecret right?")));
+        }
         status => return Err(Trouble::whole(format!("it answered {status}"))),
     }
     let body = reply.read_all(max).map_err(|e| Trouble { what: e.to_string(), is_whole: e.kind != ErrorKind::Permanent })?;

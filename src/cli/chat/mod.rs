@@ -138,7 +138,8 @@ impl Talk {
         loop {
             if let Err(e) = self.receive() {
                 if e.kind == ErrorKind::Denied {
-                    let hint = if self.remote.token.is_none() { ". A credential is needed: --token, or GATELET_TOKEN" } else { "" };
+                    let hint =
+                        if self.remote.token.is_none() { ". A credential is needed: --token, or GATELET_TOKEN" } else { "" };
                     return Err(Failure::Refused(format!("{e}{hint}")));
                 }
                 if let Go::Over = self.reconnect(&e, interrupts)? {

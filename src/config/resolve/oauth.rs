@@ -22,7 +22,8 @@ impl Resolver<'_> {
             self.out.add(PATH, "mode \"none\" asks nobody who they are; leave the list empty, or use mode \"oauth\"");
         }
         if auth.mode == AuthMode::Oauth && all.is_empty() {
-            self.out.add("$.gateway.auth.mode", "mode \"oauth\" needs an identity provider; set oauthProviders, or use \"token\"");
+            self.out
+                .add("$.gateway.auth.mode", "mode \"oauth\" needs an identity provider; set oauthProviders, or use \"token\"");
         }
         let mut seen: BTreeMap<&str, usize> = BTreeMap::new();
         for (i, provider) in all.iter().enumerate() {

@@ -86,7 +86,9 @@ fn keys_that_would_do_nothing() {
 #[test]
 fn identity_providers() {
     let with = |mode: &str, provider: &str| {
-        format!(r#"{{"gateway": {{"auth": {{"mode": "{mode}", "oauthProviders": [{provider}]}}}}, "users": {{"ana": {{"home": "1"}}}}}}"#)
+        format!(
+            r#"{{"gateway": {{"auth": {{"mode": "{mode}", "oauthProviders": [{provider}]}}}}, "users": {{"ana": {{"home": "1"}}}}}}"#
+        )
     };
     let at = "$.gateway.auth.oauthProviders";
     for (provider, expected) in [
@@ -95,7 +97,10 @@ fn identity_providers() {
         (r#""userinfoUrl": "http://[::1]:9/me""#, ""),
         (r#""introspectionUrl": "http://localhost/i", "clientId": "g", "clientSecret": "s""#, ""),
         ("", "[0]: nobody to ask; expected issuer, introspectionUrl or userinfoUrl"),
-        (r#""issuer": "https://id.example""#, "[0].issuer: its tokens for others would be let in, too; set audience, or clientId"),
+        (
+            r#""issuer": "https://id.example""#,
+            "[0].issuer: its tokens for others would be let in, too; set audience, or clientId",
+        ),
         (
             r#""issuer": "http://id.example", "clientId": "g""#,
             "[0].issuer: credentials would cross the network readable; expected https://, or an address of this machine",
@@ -104,7 +109,10 @@ fn identity_providers() {
             r#""issuer": "http://localhost.evil.example", "clientId": "g""#,
             "[0].issuer: credentials would cross the network readable; expected https://, or an address of this machine",
         ),
-        (r#""introspectionUrl": "https://a/i", "clientId": "g""#, "[0].introspectionUrl: introspection needs clientId and clientSecret"),
+        (
+            r#""introspectionUrl": "https://a/i", "clientId": "g""#,
+            "[0].introspectionUrl: introspection needs clientId and clientSecret",
+        ),
         (
             r#""userinfoUrl": "https://a/i", "audience": "g""#,
             "[0].userinfoUrl: userinfo tells no audience; use introspectionUrl or issuer, or leave audience out",
