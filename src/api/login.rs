@@ -14,6 +14,7 @@ use crate::api::{Api, Call, check_role};
 use crate::auth::Login;
 use crate::base::secret::Secret;
 use crate::base::threads::STACK;
+use crate::domain::Principal;
 
 /// Requests that are asked about at a time.
 const ASKING_MAX: usize = 32;
@@ -36,9 +37,9 @@ impl Api {
         let api = self.clone();
         let work = move || {
             let _turn = turn;
-            match api.admit(call, &bearer) {
-                Ok(call) => api.run(call),
-                Err((call, error)) => call.answer(Err(error)),
+            match api.admit(&call, &bearer) {
+                Ok(principal) => api.run(Call { principal: Some(principal), ..call }),
+                Err(error) => call.answer(Err(error)),
             }
         };
         // Refused a thread, the call is dropped, and its responder answers 500.
@@ -47,19 +48,14 @@ impl Api {
         }
     }
 
-    fn admit(&self, mut call: Call, bearer: &Secret) -> Result<Call, (Call, ApiError)> {
-        let decided = match self.auth.ask(bearer.reveal(), call.address) {
-            Login::Principal(principal) => check_role(call.route, Some(&principal))
-                .and_then(|()| self.limit_rate(Some(&principal), call.address))
-                .map(|()| principal),
-            other => Err(self.refused(other, call.address, &call.request.head.path)),
-        };
-        match decided {
-            Ok(principal) => {
-                call.principal = Some(principal);
-                Ok(call)
+    fn admit(&self, call: &Call, bearer: &Secret) -> Result<Arc<Principal>, ApiError> {
+        match self.auth.ask(bearer.reveal(), call.address) {
+            Login::Principal(principal) => {
+                check_role(call.route, Some(&principal))?;
+                self.limit_rate(Some(&principal), call.address)?;
+                Ok(principal)
             }
-            Err(error) => Err((call, error)),
+            other => Err(self.refused(other, call.address, &call.request.head.path)),
         }
     }
 }

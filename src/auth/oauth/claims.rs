@@ -86,7 +86,8 @@ fn has(claim: &Value, wanted: &str) -> bool {
     match claim {
         Value::String(text) => text == wanted,
         Value::Array(list) => list.iter().any(|v| !v.is_array() && has(v, wanted)),
-        Value::Bool(_) | Value::Number(_) => claim.to_string() == wanted,
+        Value::Bool(truth) => truth.to_string() == wanted,
+        Value::Number(number) => number.to_string() == wanted,
         Value::Null | Value::Object(_) => false,
     }
 }
