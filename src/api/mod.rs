@@ -11,6 +11,7 @@ pub mod error;
 pub mod feed;
 pub mod health;
 pub mod jobs;
+mod login;
 pub mod memory;
 pub mod messages;
 pub mod openapi;
@@ -24,6 +25,7 @@ pub mod usage;
 pub mod v1;
 
 use std::net::{IpAddr, Ipv4Addr, TcpStream};
+use std::sync::atomic::AtomicUsize;
 use std::sync::{Arc, OnceLock};
 
 use serde_json::Value;
@@ -35,13 +37,14 @@ use crate::auth::{Authenticator, Login, admin as local_admin, bearer};
 use crate::base::clock::Clock;
 use crate::base::limit::address_key;
 use crate::base::live::Live;
+use crate::base::secret::Secret;
 use crate::channel::chat::Chat;
 use crate::config::Config;
 use crate::domain::{Principal, Role};
 use crate::flow::Flow;
 use crate::net::door::DoorStats;
 use crate::net::hosts::{HostCheck, origin_allowed};
-use crate::net::http::{Head, Peer, Plan, Request, Responder, Response, Served, Service};
+use crate::net::http::{Head, Lane, Peer, Plan, Request, Responder, Response, Served, Service};
 use crate::net::websocket::{Slot, Sockets};
 use crate::telemetry::logging::Logger;
 
@@ -115,6 +118,8 @@ pub struct Api {
     pub door: Box<dyn Fn() -> DoorStats + Send + Sync>,
     /// What `/openapi.json` answers, made when it is first asked for.
     pub document: OnceLock<Vec<u8>>,
+    /// Requests whose bearer an identity provider is being asked about.
+    pub asking: AtomicUsize,
 }
 
 /// One request on its way to its handler.
@@ -166,6 +171,8 @@ pub enum Context {
         /// The address it counts for.
         address: IpAddr,
     },
+    /// A request for a route, whose bearer an identity provider is to be asked about.
+    Asking(login::Asking),
     /// A WebSocket.
     Socket(socket::Opening),
 }
@@ -192,7 +199,7 @@ impl Api {
             Matched::Route(route, _) | Matched::Method(_, route) => route.access,
             Matched::Nothing => Access::Public,
         };
-        let principal = self.principal(head, access, address)?;
+        let caller = self.caller(head, access, address)?;
         let (route, params) = match matched {
             Matched::Route(route, params) => (route, params),
             Matched::Method(allow, _) => {
@@ -203,11 +210,11 @@ impl Api {
                 return Err(ApiError::not_found());
             }
         };
-        if let (Access::Role(least), Some(p)) = (route.access, &principal)
-            && p.role < least
-        {
-            return Err(ApiError::forbidden(format!("This needs the role {}", least.as_str())));
-        }
+        let (principal, unknown) = match caller {
+            Caller::Known(principal) => (principal, None),
+            Caller::Unknown(bearer) => (None, Some(bearer)),
+        };
+        check_role(route, principal.as_deref())?;
         if route.path == "/ws" && head.header("upgrade").is_some() {
             return self.open_socket(head, principal, address);
         }
@@ -224,21 +231,29 @@ impl Api {
         }
         // Some clients send a body with everything; where none is needed, a small one is read and ignored.
         let body_max = if route.body { settings.body_max } else { settings.body_max.min(IGNORED_BODY_MAX) };
+        if let Some(bearer) = unknown {
+            // To be handed over by the door's thread, not to be waited for by it.
+            let context = Context::Asking(login::Asking { route, params, bearer, address });
+            return Ok(Plan::Read { context, body_max, lane: Lane::Quick });
+        }
         Ok(Plan::Read { context: Context::Route { route, params, principal, address }, body_max, lane: route.lane })
     }
 
     /// Who asks. A route that needs somebody refuses nobody and strangers; a public one ignores a wrong credential.
-    fn principal(&self, head: &Head, access: Access, address: IpAddr) -> Result<Option<Arc<Principal>>, ApiError> {
+    fn caller(&self, head: &Head, access: Access, address: IpAddr) -> Result<Caller, ApiError> {
         if head.peer == Peer::Local {
-            return Ok(Some(Arc::new(local_admin("local"))));
+            return Ok(Caller::Known(Some(Arc::new(local_admin("local")))));
         }
         let credential = head.header("authorization").map(|v| bearer(v).unwrap_or(""));
         match access {
-            // A channel's own credential looks like ours: whether it is wrong is for the handler to say.
-            Access::Public | Access::Channel => Ok(self.auth.recognise(credential)),
-            Access::Owner if head.path == "/ws" => Ok(None), // `open_socket` has more ways to find one
+            Access::Public => Ok(Caller::Known(self.auth.recognise_all(credential))),
+            // A channel's own credential looks like ours: whether it is wrong is for the handler to say, and no identity provider
+            // ever sees it.
+            Access::Channel => Ok(Caller::Known(self.auth.recognise(credential))),
+            Access::Owner if head.path == "/ws" => Ok(Caller::Known(None)), // `open_socket` has more ways to find one
             Access::Role(_) | Access::Owner => match self.auth.login(credential, address) {
-                Login::Principal(principal) => Ok(Some(principal)),
+                Login::Principal(principal) => Ok(Caller::Known(Some(principal))),
+                Login::Unknown => Ok(Caller::Unknown(Secret::new(credential.unwrap_or_default()))),
                 other => Err(self.refused(other, address, &head.path)),
             },
         }
@@ -263,10 +278,26 @@ impl Api {
                 });
                 ApiError::unauthorized()
             }
-            Login::Missing | Login::Principal(_) => match self.limit_rate(None, address) {
+            Login::Unavailable => ApiError::new(503, "The identity provider can't be asked now; try again"),
+            // `Unknown` is asked about before it comes here.
+            Login::Missing | Login::Principal(_) | Login::Unknown => match self.limit_rate(None, address) {
                 Ok(()) => ApiError::unauthorized(),
                 Err(e) => e,
             },
+        }
+    }
+
+    /// Hands a call to its handler.
+    fn run(self: &Arc<Self>, mut call: Call) {
+        match call.route.handler {
+            routes::Handler::Answer(handler) => {
+                let responder = call.responder.take();
+                let response = finish(handler(self, &call), &call.request.head);
+                if let Some(responder) = responder {
+                    responder.send(response);
+                }
+            }
+            routes::Handler::Later(handler) => handler(self, call),
         }
     }
 
@@ -281,6 +312,23 @@ impl Api {
             return Err(ApiError::new(503, "The gateway is stopping"));
         }
         self.sockets.reserve().ok_or_else(|| ApiError::new(503, "Too many WebSockets"))
+    }
+}
+
+/// What the head tells about who asks.
+enum Caller {
+    /// All that is to be known.
+    Known(Option<Arc<Principal>>),
+    /// A bearer that an identity provider can tell about.
+    Unknown(Secret),
+}
+
+fn check_role(route: &Route, principal: Option<&Principal>) -> Result<(), ApiError> {
+    match (route.access, principal) {
+        (Access::Role(least), Some(p)) if p.role < least => {
+            Err(ApiError::forbidden(format!("This needs the role {}", least.as_str())))
+        }
+        _ => Ok(()),
     }
 }
 
@@ -314,17 +362,15 @@ impl Service for Front {
     }
 
     fn call(&self, context: Context, request: Request, responder: Responder) {
-        let Context::Route { route, params, principal, address } = context else { return };
-        let mut call = Call { request, route, params, principal, address, responder: Some(responder) };
-        match route.handler {
-            routes::Handler::Answer(handler) => {
-                let responder = call.responder.take();
-                let response = finish(handler(&self.0, &call), &call.request.head);
-                if let Some(responder) = responder {
-                    responder.send(response);
-                }
+        let responder = Some(responder);
+        match context {
+            Context::Route { route, params, principal, address } => {
+                self.0.run(Call { request, route, params, principal, address, responder });
             }
-            routes::Handler::Later(handler) => handler(&self.0, call),
+            Context::Asking(login::Asking { route, params, bearer, address }) => {
+                self.0.ask_first(Call { request, route, params, principal: None, address, responder }, bearer);
+            }
+            Context::Socket(_) => {}
         }
     }
 

@@ -17,6 +17,7 @@ use crate::api::feed::Feed;
 use crate::api::messages::TEXT_BYTES_MAX;
 use crate::api::{Api, Context};
 use crate::auth::{Login, bearer};
+use crate::base::secret::Secret;
 use crate::domain::{Principal, Role, WEBSOCKET_CHANNEL};
 use crate::flow::frames;
 use crate::flow::hub::{Client, Line};
@@ -36,6 +37,8 @@ const OVER_RATE_MAX: u32 = 16;
 pub struct Opening {
     handshake: Handshake,
     principal: Option<Arc<Principal>>,
+    /// A bearer that an identity provider is to be asked about, by the socket's own thread.
+    unknown: Option<Secret>,
     address: IpAddr,
     slot: Slot,
 }
@@ -53,29 +56,31 @@ impl Api {
     ) -> Result<Plan<Context>, ApiError> {
         let handshake = handshake(head).map_err(|e| ApiError::new(e.status(), e.to_string()))?;
         let credential = head.header("authorization").map(|v| bearer(v).unwrap_or("")).or(handshake.bearer());
-        let principal = match principal {
-            Some(principal) => Some(principal),
+        let (principal, unknown) = match principal {
+            Some(principal) => (Some(principal), None),
             None => match self.auth.login(credential, address) {
-                Login::Principal(principal) => Some(principal),
-                Login::Missing => None,
+                Login::Principal(principal) => (Some(principal), None),
+                Login::Missing => (None, None),
+                Login::Unknown => (None, credential.map(Secret::new)),
                 other => return Err(self.refused(other, address, &head.path)),
             },
         };
         self.limit_rate(principal.as_deref(), address)?;
         let slot = self.slot()?;
-        Ok(Plan::Upgrade(Context::Socket(Opening { handshake, principal, address, slot })))
+        Ok(Plan::Upgrade(Context::Socket(Opening { handshake, principal, unknown, address, slot })))
     }
 }
 
 /// Takes the connection over: the answer to the handshake and everything after it is the socket thread's.
 pub fn open(api: &Arc<Api>, opening: Opening, head: &Head, stream: TcpStream, rest: Vec<u8>) {
-    let Opening { handshake, principal, address, slot } = opening;
+    let Opening { handshake, principal, unknown, address, slot } = opening;
     let selected = handshake.protocols().iter().any(|p| p == PROTOCOL).then_some(PROTOCOL);
     let answer = handshake.response(selected, &head.request_id);
     let chat = Chat {
         api: api.clone(),
         address,
         waiting: principal,
+        unknown,
         socket: None,
         feed: None,
         over_rate: 0,
@@ -109,6 +114,8 @@ struct Chat {
     address: IpAddr,
     /// Who it is, known before the upgrade.
     waiting: Option<Arc<Principal>>,
+    /// Or still to be asked about.
+    unknown: Option<Secret>,
     socket: Option<Socket>,
     feed: Option<Arc<Feed>>,
     over_rate: u32,
@@ -119,9 +126,10 @@ struct Chat {
 impl Handler for Chat {
     fn opened(&mut self, socket: &Socket) {
         self.socket = Some(socket.clone());
-        match self.waiting.take() {
-            Some(principal) => self.greet(principal),
-            None => socket.expect_within(AUTH_WITHIN, 1008),
+        match (self.waiting.take(), self.unknown.take()) {
+            (Some(principal), _) => self.greet(principal),
+            (None, Some(token)) => self.login(token.reveal()),
+            (None, None) => socket.expect_within(AUTH_WITHIN, 1008),
         }
     }
 
@@ -179,13 +187,19 @@ impl Chat {
 
     /// The first frame of a connection that came without a credential.
     fn auth(&mut self, frame: &Value) {
-        let token = frame.get("token").and_then(Value::as_str).unwrap_or("");
-        match self.api.auth.login(Some(token), self.address) {
+        self.login(frame.get("token").and_then(Value::as_str).unwrap_or(""));
+    }
+
+    /// Finds out who it is; this thread is the connection's own, and may wait for an identity provider.
+    fn login(&mut self, token: &str) {
+        match self.api.auth.ask(token, self.address) {
             Login::Principal(principal) => self.greet(principal),
             other => {
                 let error = self.api.refused(other, self.address, "/ws");
                 self.error(&error);
-                self.close(1008, "unauthorized");
+                // 1013: the same credential may be good a moment later.
+                let (code, reason) = if error.status == 503 { (1013, "try again later") } else { (1008, "unauthorized") };
+                self.close(code, reason);
             }
         }
     }
@@ -194,6 +208,9 @@ impl Chat {
     fn greet(&mut self, principal: Arc<Principal>) {
         let Some(socket) = &self.socket else { return };
         socket.settled();
+        if let Some(grant) = &principal.grant {
+            socket.end_within(grant.until.saturating_sub(self.api.flow.clock.mono()), 4401, "credential expired");
+        }
         let flow = &self.api.flow;
         let line: Arc<dyn Line> = Arc::new(socket.clone());
         let client = flow.hub.join(principal.clone(), line);

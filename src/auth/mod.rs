@@ -1,16 +1,17 @@
-//! Credentials become principals: static tokens, or nobody is asked (mode `none`, loopback alone). OAuth's place is beside
-//! them.
+//! Credentials become principals: static tokens, identity providers' tokens, or nobody is asked (mode `none`, loopback alone).
 //!
 //! Invariant: what is kept and compared are digests, every one of them at every try, in constant time; a credential that is
 //! wrong is never better off than one that is absent. Failed tries are counted by address, in one budget for HTTP and
 //! WebSocket, before their answer. It fails by saying why not ([`Login`]).
 
 pub mod address;
+mod oauth;
 
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::auth::oauth::{Oauth, Said};
 use crate::base::clock::Clock;
 use crate::base::limit::{Limiter, Verdict, address_key};
 use crate::base::live::Live;
@@ -34,6 +35,10 @@ pub enum Login {
     Wrong,
     /// The credential is wrong, and so were too many before from this address.
     TooMany(Verdict),
+    /// No static one, and nothing is known of it here: an identity provider can tell ([`Authenticator::ask`]).
+    Unknown,
+    /// No static one, and no identity provider can be asked now.
+    Unavailable,
 }
 
 /// The authenticator; replaced tables take effect with the next request.
@@ -49,16 +54,18 @@ struct Table {
     mode: AuthMode,
     entries: Vec<(Fingerprint, Arc<Principal>)>,
     nobody: Arc<Principal>,
+    oauth: Option<Arc<Oauth>>,
 }
 
 impl Table {
-    fn new(auth: &Auth) -> Self {
+    fn new(auth: &Auth, former: Option<&Arc<Oauth>>, clock: &Clock) -> Self {
         let entry = |id: &str, role, credential: Fingerprint| {
-            (credential, Arc::new(Principal { id: id.to_string(), role, email: None, credential: Some(credential) }))
+            (credential, Arc::new(Principal { id: id.to_string(), role, email: None, credential: Some(credential), grant: None }))
         };
         let mut entries: Vec<_> = auth.token.iter().map(|t| entry("admin", Role::Admin, t.fingerprint())).collect();
         entries.extend(auth.tokens.iter().map(|t| entry(&t.name, t.role, t.token.fingerprint())));
-        Table { mode: auth.mode, entries, nobody: Arc::new(admin("admin")) }
+        let oauth = Oauth::new(auth, former, clock).filter(|_| auth.mode != AuthMode::None);
+        Table { mode: auth.mode, entries, nobody: Arc::new(admin("admin")), oauth }
     }
 
     fn find(&self, credential: &str) -> Option<Arc<Principal>> {
@@ -73,21 +80,22 @@ impl Table {
 
 /// An admin without a credential: mode `none`, the local socket.
 pub fn admin(id: &str) -> Principal {
-    Principal { id: id.to_string(), role: Role::Admin, email: None, credential: None }
+    Principal { id: id.to_string(), role: Role::Admin, email: None, credential: None, grant: None }
 }
 
 impl Authenticator {
     /// An authenticator for that configuration.
     pub fn new(auth: &Auth, clock: Clock) -> Self {
-        Authenticator { table: Live::new(Table::new(auth)), failures: Limiter::new(), clock }
+        Authenticator { table: Live::new(Table::new(auth, None, &clock)), failures: Limiter::new(), clock }
     }
 
     /// Replaces the credentials.
     pub fn replace(&self, auth: &Auth) {
-        self.table.set(Table::new(auth));
+        let former = self.table.get();
+        self.table.set(Table::new(auth, former.oauth.as_ref(), &self.clock));
     }
 
-    /// Who comes with that credential from that address. A wrong one is counted.
+    /// Who comes with that credential from that address, from memory alone. A wrong one is counted.
     pub fn login(&self, credential: Option<&str>, from: IpAddr) -> Login {
         let table = self.table.get();
         if table.mode == AuthMode::None {
@@ -97,9 +105,41 @@ impl Authenticator {
             None => Login::Missing,
             Some(credential) => match table.find(credential) {
                 Some(principal) => Login::Principal(principal),
-                None => self.failed(from),
+                None => match table.oauth.as_ref().map(|oauth| oauth.known(credential)) {
+                    Some(Some(said)) => self.said(said, from),
+                    Some(None) => self.unknown(from),
+                    None => self.failed(from),
+                },
             },
         }
+    }
+
+    /// The same for one that was [`Login::Unknown`], by asking the identity providers: may take 5 s.
+    pub fn ask(&self, credential: &str, from: IpAddr) -> Login {
+        match self.login(Some(credential), from) {
+            Login::Unknown => {}
+            known => return known,
+        }
+        let Some(oauth) = self.table.get().oauth.clone() else { return self.failed(from) };
+        match self.said(oauth.ask(credential), from) {
+            // The providers may have been others by now.
+            Login::Principal(principal) if !self.still_good(&principal) => Login::Unavailable,
+            login => login,
+        }
+    }
+
+    fn said(&self, said: Said, from: IpAddr) -> Login {
+        match said {
+            Said::Principal(principal) => Login::Principal(principal),
+            Said::Refused => self.failed(from),
+            Said::Down => Login::Unavailable,
+        }
+    }
+
+    /// Who has guessed too often is not let ask others for every guess.
+    fn unknown(&self, from: IpAddr) -> Login {
+        let verdict = self.failures.peek(&address_key(from), FAILURES_MAX, FAILURES_WINDOW, self.clock.mono());
+        if verdict.allowed { Login::Unknown } else { Login::TooMany(verdict) }
     }
 
     /// Who comes with that credential, where it decides nothing: a wrong one is neither counted nor refused.
@@ -109,6 +149,14 @@ impl Authenticator {
             return Some(table.nobody.clone());
         }
         credential.and_then(|c| table.find(c))
+    }
+
+    /// The same, and also who was let in by an identity provider lately.
+    pub fn recognise_all(&self, credential: Option<&str>) -> Option<Arc<Principal>> {
+        self.recognise(credential).or_else(|| match self.table.get().oauth.as_ref()?.known(credential?)? {
+            Said::Principal(principal) => Some(principal),
+            Said::Refused | Said::Down => None,
+        })
     }
 
     /// Counts a wrong credential of another kind (a channel's) from that address.
@@ -121,6 +169,9 @@ impl Authenticator {
     /// credential is good as long as nobody is asked for one.
     pub fn still_good(&self, principal: &Principal) -> bool {
         let table = self.table.get();
+        if let Some(grant) = &principal.grant {
+            return table.mode == AuthMode::None || table.oauth.as_ref().is_some_and(|oauth| oauth.stands(grant));
+        }
         match principal.credential {
             None => table.mode == AuthMode::None,
             Some(credential) => {
@@ -139,7 +190,8 @@ impl Authenticator {
         if table.mode == AuthMode::None {
             return Some(Role::Admin);
         }
-        table.entries.iter().filter(|(_, p)| p.id == id).map(|(_, p)| p.role).max()
+        let granted = table.oauth.as_ref().and_then(|oauth| oauth.role_of(id));
+        table.entries.iter().filter(|(_, p)| p.id == id).map(|(_, p)| p.role).max().max(granted)
     }
 
     /// The highest role that a credential of the configuration gives a principal of that id. Unlike [`Self::role_of`] it knows nobody in mode
@@ -170,7 +222,13 @@ mod tests {
 
     fn auth() -> Auth {
         let named = NamedToken { name: "panel".into(), role: Role::Operator, token: Secret::new("panel-token-0123456789") };
-        Auth { mode: AuthMode::Token, token: Some(Secret::new("admin-token-0123456789")), tokens: vec![named] }
+        Auth {
+            mode: AuthMode::Token,
+            token: Some(Secret::new("admin-token-0123456789")),
+            tokens: vec![named],
+            oauth_providers: vec![],
+            cache: crate::config::Cache { ttl: Duration::from_secs(300), max_entries: 8 },
+        }
     }
 
     fn name(login: Login) -> String {
@@ -179,6 +237,8 @@ mod tests {
             Login::Missing => "missing".into(),
             Login::Wrong => "wrong".into(),
             Login::TooMany(_) => "too many".into(),
+            Login::Unknown => "unknown".into(),
+            Login::Unavailable => "unavailable".into(),
         }
     }
 
@@ -217,7 +277,7 @@ mod tests {
         }
         assert_eq!(name(authenticator.login(Some("guess"), HOME)), "wrong");
         assert_eq!(authenticator.recognise(Some("panel-token-0123456789")).unwrap().id, "panel");
-        authenticator.replace(&Auth { mode: AuthMode::None, token: None, tokens: vec![] });
+        authenticator.replace(&Auth { mode: AuthMode::None, token: None, tokens: vec![], ..auth() });
         assert_eq!(authenticator.recognise(None).unwrap().role, Role::Admin);
         assert_eq!((authenticator.role_of("ana"), authenticator.named_role_of("ana")), (Some(Role::Admin), None));
     }

@@ -52,6 +52,25 @@ impl<V: Clone> Cache<V> {
         Ok(value)
     }
 
+    /// The value of `key` as far as it is here now; waits for nobody and fetches nothing.
+    pub fn known(&self, key: &str) -> Option<V> {
+        let slots = self.slots.lock().unwrap_or_else(PoisonError::into_inner);
+        match slots.get(key) {
+            Some(Slot::Ready { value, until }) if *until > self.clock.mono() => Some(value.clone()),
+            _ => None,
+        }
+    }
+
+    /// All values that are here now.
+    pub fn all(&self) -> Vec<V> {
+        let (slots, now) = (self.slots.lock().unwrap_or_else(PoisonError::into_inner), self.clock.mono());
+        let ready = |s: &Slot<V>| match s {
+            Slot::Ready { value, until } if *until > now => Some(value.clone()),
+            _ => None,
+        };
+        slots.values().filter_map(ready).collect()
+    }
+
     /// Forgets `key`.
     pub fn forget(&self, key: &str) {
         let mut slots = self.slots.lock().unwrap_or_else(PoisonError::into_inner);
@@ -139,7 +158,9 @@ mod tests {
         assert_eq!(cache.get("a", || Err::<(i32, Duration), _>("down")), Err("down"));
         assert_eq!(cache.get("a", || Ok::<_, ()>((1, TTL))), Ok(1));
         assert_eq!(cache.get("a", || Err::<(i32, Duration), _>("not asked")), Ok(1));
+        assert_eq!((cache.known("a"), cache.known("b"), cache.all()), (Some(1), None, vec![1]));
         clock.advance(TTL);
+        assert_eq!((cache.known("a"), cache.all()), (None, vec![]));
         assert_eq!(cache.get("a", || Ok::<_, ()>((2, TTL))), Ok(2));
         for i in 0..1000 {
             let _ = cache.get(&i.to_string(), || Ok::<_, ()>((i, TTL)));

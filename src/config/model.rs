@@ -86,12 +86,52 @@ pub struct Auth {
     pub token: Option<Secret>,
     /// `tokens`.
     pub tokens: Vec<NamedToken>,
+    /// `oauthProviders`; empty in mode `none`.
+    pub oauth_providers: Vec<OauthProvider>,
+    /// `gateway.cache`: how long a provider's answer about a token is kept, and how many.
+    pub cache: Cache,
+}
+
+/// One of `gateway.auth.oauthProviders`.
+#[derive(Clone, Debug)]
+pub struct OauthProvider {
+    /// `name`.
+    pub name: String,
+    /// `issuer`, exactly as written.
+    pub issuer: Option<String>,
+    /// `introspectionUrl`.
+    pub introspection_url: Option<String>,
+    /// `userinfoUrl`.
+    pub userinfo_url: Option<String>,
+    /// `clientId`.
+    pub client_id: Option<String>,
+    /// `clientSecret`.
+    pub client_secret: Option<Secret>,
+    /// `audience`.
+    pub audience: Option<String>,
+    /// `userIdClaim`.
+    pub user_id_claim: String,
+    /// `roles`, in order.
+    pub roles: Vec<OauthRole>,
+    /// What `users` says of it: the provider's subject → the user.
+    pub users: BTreeMap<String, String>,
+}
+
+/// One of a provider's `roles`.
+#[derive(Clone, Debug)]
+pub struct OauthRole {
+    /// `claim`.
+    pub claim: String,
+    /// `equals`: what the claim is, or contains where it is a list.
+    pub equals: String,
+    /// `role`.
+    pub role: Role,
 }
 
 /// `gateway.auth.mode`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum AuthMode {
-    /// Static tokens.
+    /// Static tokens, and identity providers' where there are any (`oauth` as well: it only insists on some).
     Token,
     /// Everybody is admin; loopback alone, unless `allowInsecure`.
     None,

@@ -54,7 +54,7 @@ pub fn effective(doc: &Value) -> Value {
         object.shift_remove("$schema");
     }
     if let Some(auth) = whole.pointer_mut("/gateway/auth")
-        && auth["mode"] == "token"
+        && auth["mode"] != "none"
         && auth["token"].is_null()
     {
         auth["token"] = REDACTED.into(); // the one that the gateway made

@@ -34,7 +34,7 @@ that worked (`config.last.json` in the data directory) is used if there is one, 
 **Times** are in ms, sizes in bytes. An unknown key is a problem that names the nearest known one, and so is a key that stands
 twice. `tools.shell` and MCP servers with a `command` can be set in the file alone, never over HTTP.
 
-What this version cannot run yet is refused plainly: mode `oauth`. A channel that is switched off needs none of its secrets.
+A channel that is switched off needs none of its secrets.
 ";
 
 /// The page, in Markdown.

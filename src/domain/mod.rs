@@ -20,7 +20,7 @@ pub use job::{Job, JobRun, When, Work};
 pub use memory::{NOTE_BYTES_MAX, NOTES_MAX, Note, Spent, Summary, Usage};
 pub use message::{Accepted, InboundMessage, MessageState, NewInbound, TimelineEntry, own_id};
 pub use pairing::{PAIRING_MS, PAIRING_TRIES, PAIRINGS_MAX, Pairing};
-pub use principal::{Principal, Role, Standing};
+pub use principal::{Grant, Principal, Role, Standing};
 pub use request::{Asked, Spoken};
 pub use schedule::{Schedule, Unfit};
 pub use session::{Claim, Collected, Entry, FinishedTurn, Said, SessionInfo, Step, StepKind};

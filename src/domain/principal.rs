@@ -1,5 +1,7 @@
 //! Who an authenticated caller is.
 
+use std::time::Duration;
+
 use serde::Serialize;
 
 use crate::base::secret::Fingerprint;
@@ -79,4 +81,15 @@ pub struct Principal {
     /// Of the credential it came with, so that revoking that credential finds its sockets. `None` where none was needed
     /// (auth mode none, the local socket).
     pub credential: Option<Fingerprint>,
+    /// What an identity provider's word is good for; `None` where the credential is a static one or none was needed.
+    pub grant: Option<Grant>,
+}
+
+/// How long a principal is one on an identity provider's word.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Grant {
+    /// Of the provider and all that is configured of it: another configuration means another login.
+    pub provider: Fingerprint,
+    /// When it ends, by `Clock::mono`: with the token, or with the answer where the provider told no end.
+    pub until: Duration,
 }

@@ -275,7 +275,7 @@ mod tests {
     }
 
     fn principal() -> Arc<Principal> {
-        Arc::new(Principal { id: "ana".into(), role: Role::User, email: None, credential: None })
+        Arc::new(Principal { id: "ana".into(), role: Role::User, email: None, credential: None, grant: None })
     }
 
     #[test]

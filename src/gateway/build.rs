@@ -3,6 +3,7 @@
 //! Invariant: each part is given what it needs and nothing is looked up. Only opening the store can fail.
 
 use std::path::Path;
+use std::sync::atomic::AtomicUsize;
 use std::sync::{Arc, OnceLock};
 
 use crate::agent::Agents;
@@ -89,6 +90,7 @@ pub fn build(start: Start, config: &Config, store: &Arc<SqliteStore>, threads: &
         logger,
         door: Box::new(move || door.get().map(|door| door.stats()).unwrap_or_default()),
         document: OnceLock::new(),
+        asking: AtomicUsize::new(0),
     });
     reload.attach(&api);
     Built { flow, api, reload, limits, door_cell }

@@ -123,6 +123,12 @@ impl Call {
         Call { body: Some(body.into()), ..self }.header("Content-Type", "application/json")
     }
 
+    /// A POST of a form.
+    pub fn post_form(url: impl Into<String>, fields: impl Into<Vec<u8>>, deadlines: Deadlines) -> Self {
+        let call = Call { body: Some(fields.into()), ..Call::new(Method::POST, url, deadlines) };
+        call.header("Content-Type", "application/x-www-form-urlencoded")
+    }
+
     /// Adds a header. A value that can't stand in a head makes the call fail.
     pub fn header(mut self, name: impl Into<Cow<'static, str>>, value: impl Into<String>) -> Self {
         self.headers.push((name.into(), value.into()));

@@ -52,13 +52,13 @@ section! {
 section! {
     /// Who may call the gateway.
     Auth {
-        /// `token`: static tokens; `none`: everybody is admin, on a loopback address only; `oauth`: tokens of an identity provider.
+        /// `token`: static tokens, and those of `oauthProviders` where there are any; `oauth`: the same, and there must be some; `none`: everybody is admin, on a loopback address only.
         mode: AuthMode = key("mode", Preset::Text("token"));
         /// The admin's token, 16 characters or more. Without one, one is made at first start and kept in `token` in the data directory.
         token: Option<RawSecret> = key("token", Preset::Unset);
         /// Further tokens, each with a name and a role.
         tokens: Vec<NamedToken> = key("tokens", Preset::EmptyList);
-        /// Identity providers, for mode `oauth`.
+        /// Identity providers: a bearer that is no static token is asked of each, in this order. Not with mode `none`.
         oauth_providers: Vec<OauthProvider> = key("oauthProviders", Preset::EmptyList);
         /// Allows mode `none` on an address that is not loopback: whoever reaches it is admin.
         allow_insecure: bool = key("allowInsecure", Preset::Bool(false));
@@ -90,21 +90,23 @@ section! {
 section! {
     /// An identity provider. One of `issuer`, `introspectionUrl` and `userinfoUrl` is needed.
     OauthProvider {
-        /// Its name here.
+        /// Its name here; the principal of its subject `S` is `NAME:S`, or the user whose `users` entry says `"NAME": "S"`. No channel's name.
         name: String = key("name", Preset::Required).range(1, 64);
-        /// Its issuer, as an OpenID discovery address.
+        /// Its issuer, compared exactly; keys and endpoints come from its OpenID discovery document. Needs `audience` or `clientId`.
         issuer: Option<String> = key("issuer", Preset::Unset).range(1, 2048);
-        /// Its token introspection address (RFC 7662).
+        /// Its token introspection address (RFC 7662). Needs `clientId` and `clientSecret`.
         introspection_url: Option<String> = key("introspectionUrl", Preset::Unset).range(1, 2048);
-        /// Its userinfo address.
+        /// Its userinfo address, asked where no introspection can be. It tells no audience, so it goes without `audience`.
         userinfo_url: Option<String> = key("userinfoUrl", Preset::Unset).range(1, 2048);
         /// The gateway's client id there.
         client_id: Option<String> = key("clientId", Preset::Unset).range(1, 1024);
         /// The gateway's client secret there.
         client_secret: Option<RawSecret> = key("clientSecret", Preset::Unset);
-        /// The audience that a token must be for.
+        /// The audience that a token must be for; a JWT's is `clientId` where this is left out.
         audience: Option<String> = key("audience", Preset::Unset).range(1, 1024);
-        /// Which role a claim gives; the first that fits decides.
+        /// The claim that says who it is.
+        user_id_claim: String = key("userIdClaim", Preset::Text("sub")).range(1, 256);
+        /// Which role a claim gives; the first that fits decides, and without one it is `user`.
         roles: Vec<OauthRole> = key("roles", Preset::EmptyList);
     }
 }

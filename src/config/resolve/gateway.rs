@@ -29,7 +29,7 @@ const SOCKET_PATH_BYTES_MAX: usize = 107;
 impl Resolver<'_> {
     pub(super) fn gateway(&mut self, raw: &raw::Gateway) -> (Gateway, TokenSource) {
         let listen = self.listen(raw);
-        let (auth, source) = self.auth(&raw.auth);
+        let (auth, source) = self.auth(raw);
         let limits = &raw.limits;
         let gateway = Gateway {
             listen,
@@ -91,13 +91,17 @@ impl Resolver<'_> {
         listen
     }
 
-    fn auth(&mut self, raw: &raw::Auth) -> (Auth, TokenSource) {
+    fn auth(&mut self, gateway: &raw::Gateway) -> (Auth, TokenSource) {
+        let raw = &gateway.auth;
+        let cache = Cache { ttl: ms(gateway.cache.ttl), max_entries: size(gateway.cache.max_entries) };
+        let oauth_providers = self.oauth_providers(raw);
         if raw.mode == raw::AuthMode::None {
-            return (Auth { mode: AuthMode::None, token: None, tokens: Vec::new() }, TokenSource::NotNeeded);
+            let auth = Auth { mode: AuthMode::None, token: None, tokens: Vec::new(), oauth_providers, cache };
+            return (auth, TokenSource::NotNeeded);
         }
         let (token, source) = self.admin_token(raw.token.as_ref());
         let tokens = self.named_tokens(&raw.tokens, token.as_ref());
-        (Auth { mode: AuthMode::Token, token, tokens }, source)
+        (Auth { mode: AuthMode::Token, token, tokens, oauth_providers, cache }, source)
     }
 
     /// The admin's token: a configured one, or the one in the data directory, which the first start makes. `{"file": "token"}`
@@ -128,11 +132,7 @@ impl Resolver<'_> {
         let mut tokens = Vec::new();
         for (i, entry) in raw.iter().enumerate() {
             let path = format!("{TOKENS_PATH}[{i}]");
-            let role = match entry.role {
-                raw::Role::User => Role::User,
-                raw::Role::Operator => Role::Operator,
-                raw::Role::Admin => Role::Admin,
-            };
+            let role = entry.role.into();
             if entry.name.trim() != entry.name || entry.name.chars().any(char::is_control) || entry.name == "*" {
                 self.out
                     .add(format!("{path}.name"), "not a name; expected no blanks around it, no control characters, not \"*\"");
@@ -180,6 +180,16 @@ impl Resolver<'_> {
             }
         }
         all
+    }
+}
+
+impl From<raw::Role> for Role {
+    fn from(role: raw::Role) -> Self {
+        match role {
+            raw::Role::User => Role::User,
+            raw::Role::Operator => Role::Operator,
+            raw::Role::Admin => Role::Admin,
+        }
     }
 }
 

@@ -1,16 +1,17 @@
 //! What is meant by a document: defaults filled in, secrets fetched, names looked up, addresses understood.
 //!
 //! Invariant: all problems are told at once, and there is a configuration only where there are none. Nothing is created or
-//! changed: secrets' files are read and that is all. What this version cannot run is refused plainly (`unbuilt`), never ignored.
+//! changed: secrets' files are read and that is all. A key that would promise something and do nothing is
+//! refused, never ignored.
 
 mod agents;
 mod channels;
 mod gateway;
 mod jobs;
+mod oauth;
 mod secrets;
 mod text;
 mod tools;
-mod unbuilt;
 
 pub(super) use gateway::unfit_token;
 
@@ -104,7 +105,6 @@ pub fn resolve(doc: &Value, env: &Env<'_>) -> Result<Resolved, Vec<Problem>> {
     check(doc, &mut form);
     let raw = Raw::take(&with_built_in(doc));
     let mut resolver = Resolver { env, out: Problems::default(), secrets: BTreeMap::new() };
-    unbuilt::refuse(&raw, &mut resolver.out);
     let (config, token) = resolver.config(&raw);
     // What is wrong in form was resolved as its default: what that leads to is not the user's mistake.
     let mut all: Vec<Problem> = resolver.out.into_vec();
@@ -125,11 +125,13 @@ struct Resolver<'a> {
 
 impl Resolver<'_> {
     fn config(&mut self, raw: &Raw) -> (Config, TokenSource) {
-        let (gateway, token) = self.gateway(&raw.gateway);
+        let (mut gateway, token) = self.gateway(&raw.gateway);
+        let (users, channels) = (self.users(&raw.users), self.channels(&raw.channels));
+        self.link(&mut gateway.auth.oauth_providers, raw, &users);
         let config = Config {
             gateway,
-            users: self.users(&raw.users),
-            channels: self.channels(&raw.channels),
+            users,
+            channels,
             providers: self.providers(&raw.providers),
             agents: self.agents(raw),
             bindings: self.bindings(raw),

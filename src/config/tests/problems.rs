@@ -69,18 +69,84 @@ fn types_of_channels_and_providers() {
 }
 
 #[test]
-fn what_is_not_built_in() {
+fn keys_that_would_do_nothing() {
     check(
-        r#"{"gateway": {"auth": {"mode": "oauth", "oauthProviders": [{"name": "home", "issuer": "https://id.example", "roles": [{"claim": "groups", "equals": "ops", "role": "operator"}]}]}},
-            "channels": {"tg": {"type": "telegram", "token": "1:x", "dmPolicy": "pairing"}, "off": {"type": "slack", "appToken": "x", "botToken": "y", "enabled": false},
+        r#"{"gateway": {"auth": {"mode": "oauth"}}, "channels": {"tg": {"type": "telegram", "token": "1:x", "dmPolicy": "pairing"}, "off": {"type": "slack", "appToken": "x", "botToken": "y", "enabled": false},
                 "w": {"type": "webhook", "queue": "collect", "maxAge": 1000, "deliverOnly": true, "dmPolicy": "open", "groups": ["g"]},
                 "v": {"type": "webhook", "dmPolicy": "pairing"}, "u": {"type": "webhook", "allowFrom": ["ana"]}},
             "providers": {"a": {"type": "anthropic", "apiKey": "k"}}, "agents": {"main": {"tokensPerDay": 5, "provider": "a"}}}"#,
         &[
-            "$.gateway.auth.mode: mode oauth is not built into this version; use \"token\"",
-            "$.gateway.auth.oauthProviders: identity providers are not built into this version; leave the list empty",
+            "$.gateway.auth.mode: mode \"oauth\" needs an identity provider; set oauthProviders, or use \"token\"",
             "$.channels.v.dmPolicy: a webhook's credential is its check, and its dmPolicy is \"open\"; leave this out, and set `secret` or `token`",
             "$.channels.u.allowFrom: a webhook's credential is its check, and its dmPolicy is \"open\"; leave this out, and set `secret` or `token`",
+        ],
+    );
+}
+
+#[test]
+fn identity_providers() {
+    let with = |mode: &str, provider: &str| {
+        format!(
+            r#"{{"gateway": {{"auth": {{"mode": "{mode}", "oauthProviders": [{provider}]}}}}, "users": {{"ana": {{"home": "1"}}}}}}"#
+        )
+    };
+    let at = "$.gateway.auth.oauthProviders";
+    for (provider, expected) in [
+        (r#""issuer": "https://id.example", "audience": "gatelet""#, ""),
+        (r#""issuer": "http://127.0.0.1:9", "clientId": "g""#, ""),
+        (r#""userinfoUrl": "http://[::1]:9/me""#, ""),
+        (r#""introspectionUrl": "http://localhost/i", "clientId": "g", "clientSecret": "s""#, ""),
+        ("", "[0]: nobody to ask; expected issuer, introspectionUrl or userinfoUrl"),
+        (
+            r#""issuer": "https://id.example""#,
+            "[0].issuer: its tokens for others would be let in, too; set audience, or clientId",
+        ),
+        (
+            r#""issuer": "http://id.example", "clientId": "g""#,
+            "[0].issuer: credentials would cross the network readable; expected https://, or an address of this machine",
+        ),
+        (
+            r#""issuer": "http://localhost.evil.example", "clientId": "g""#,
+            "[0].issuer: credentials would cross the network readable; expected https://, or an address of this machine",
+        ),
+        (
+            r#""introspectionUrl": "https://a/i", "clientId": "g""#,
+            "[0].introspectionUrl: introspection needs clientId and clientSecret",
+        ),
+        (
+            r#""userinfoUrl": "https://a/i", "audience": "g""#,
+            "[0].userinfoUrl: userinfo tells no audience; use introspectionUrl or issuer, or leave audience out",
+        ),
+        (r#""userinfoUrl": "https://a/i?x=1""#, "[0].userinfoUrl: not the address of an endpoint; leave out what begins with ?"),
+        (
+            r#""userinfoUrl": "https://u:p@a/i""#,
+            "[0].userinfoUrl: a user and password in a web address are shown wherever it is; use a key of type secret",
+        ),
+    ] {
+        let comma = if provider.is_empty() { "" } else { "," };
+        for mode in ["token", "oauth"] {
+            let text = with(mode, &format!(r#"{{"name": "home"{comma} {provider}}}"#));
+            let want = if expected.is_empty() { vec![] } else { vec![format!("{at}{expected}")] };
+            check(&text, &want.iter().map(String::as_str).collect::<Vec<_>>());
+        }
+    }
+    let good = r#""userinfoUrl": "https://a/i""#;
+    check(
+        &with("none", &format!(r#"{{"name": "home", {good}}}"#)),
+        &["$.gateway.auth.oauthProviders: mode \"none\" asks nobody who they are; leave the list empty, or use mode \"oauth\""],
+    );
+    for name in ["default", "websocket", "openai"] {
+        check(
+            &with("oauth", &format!(r#"{{"name": "{name}", {good}}}"#)),
+            &["$.gateway.auth.oauthProviders[0].name: a channel is called so; choose another name"],
+        );
+    }
+    check(
+        &with("oauth", &format!(r#"{{"name": "a:b", {good}}}, {{"name": "a:b", {good}}}"#)),
+        &[
+            "$.gateway.auth.oauthProviders[1].name: the same name as $.gateway.auth.oauthProviders[0]; names are unique",
+            r#"$.gateway.auth.oauthProviders[0].name: not a name; expected letters, digits, "-", "_" and ".""#,
+            r#"$.gateway.auth.oauthProviders[1].name: not a name; expected letters, digits, "-", "_" and ".""#,
         ],
     );
 }

@@ -316,6 +316,9 @@ impl Run<'_> {
         if let Some((_, code)) = self.line.socket.expected().filter(|(due, _)| now >= *due) {
             return self.fail(code, "nothing came in time");
         }
+        if let Some((_, code, reason)) = self.line.socket.ends().filter(|(due, ..)| now >= *due) {
+            return self.fail(code, reason);
+        }
         if !self.reads() {
             self.heard.0 = now; // its silence is our doing; the stall has its own deadline
         }
@@ -356,7 +359,8 @@ impl Run<'_> {
             Phase::Open => {
                 let interval = self.interval();
                 let expected = self.line.socket.expected().map_or(Duration::MAX, |(due, _)| due);
-                expected.min(self.stalls()).min(self.heard.0 + 2 * interval).min(self.pinged + interval)
+                let ends = self.line.socket.ends().map_or(Duration::MAX, |(due, ..)| due);
+                expected.min(ends).min(self.stalls()).min(self.heard.0 + 2 * interval).min(self.pinged + interval)
             }
         }
     }

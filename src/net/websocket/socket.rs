@@ -83,6 +83,8 @@ struct Queue {
     slow: bool,
     /// Something must have come until then, else this code.
     expected: Option<(Duration, u16)>,
+    /// It closes then with this code, whatever comes.
+    ends: Option<(Duration, u16, &'static str)>,
     /// The thread sleeps and must be woken to see anything new.
     asleep: bool,
     /// `None` once the thread has ended.
@@ -103,6 +105,7 @@ impl Socket {
             closing: None,
             slow: false,
             expected: None,
+            ends: None,
             asleep: false,
             wake: Some(wake.clone()),
         };
@@ -176,6 +179,13 @@ impl Socket {
         self.lock().expected = None; // its thread wakes once at the old deadline and finds nothing due
     }
 
+    /// Closes it with `code` once `time` is over, whatever comes until then.
+    pub fn end_within(&self, time: Duration, code: u16, reason: &'static str) {
+        let mut queue = self.lock();
+        queue.ends = Some((self.0.clock.mono().saturating_add(time), code, reason));
+        self.rouse(queue);
+    }
+
     /// Lets its thread look at everything anew.
     pub(super) fn refresh(&self) {
         self.rouse(self.lock());
@@ -218,6 +228,11 @@ impl Socket {
         self.lock().expected
     }
 
+    /// When it closes in any case.
+    pub(super) fn ends(&self) -> Option<(Duration, u16, &'static str)> {
+        self.lock().ends
+    }
+
     /// The thread is about to sleep. False where there is something to do first. `blocked`: frames can't be sent now, so they
     /// are no reason to stay awake, nor to be woken.
     pub(super) fn sleep(&self, blocked: bool) -> bool {
@@ -230,7 +245,7 @@ impl Socket {
     /// No more frames are taken, and what waits is dropped: the peer closes, or we do for a cause.
     pub(super) fn shut(&self) {
         let mut queue = self.lock();
-        (queue.open, queue.slow, queue.closing, queue.expected) = (false, false, None, None);
+        (queue.open, queue.slow, queue.closing, queue.expected, queue.ends) = (false, false, None, None, None);
         let dropped = self.clear(&mut queue);
         drop(queue);
         drop(dropped);

@@ -2,6 +2,7 @@
 
 mod browser;
 mod limits;
+mod oauth;
 mod owners;
 mod replay;
 mod webhook;
