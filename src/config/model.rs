@@ -2,7 +2,7 @@
 
 mod channels;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -115,6 +115,10 @@ pub struct OauthProvider {
     pub roles: Vec<OauthRole>,
     /// What `users` says of it: the provider's subject → the user.
     pub users: BTreeMap<String, String>,
+    /// Names that are somebody else's: of tokens, and under `users`.
+    pub taken: BTreeSet<String>,
+    /// Whether it is the first of the list: its subjects are users under their own names.
+    pub is_first: bool,
 }
 
 /// One of a provider's `roles`.

@@ -1,7 +1,8 @@
 //! What a provider said about a token, as a principal.
 //!
-//! Invariant: the role comes by the configured rules alone, and is `user` without one; an id can't be anybody else's, since it
-//! bears the provider's name, or is the one that `users` gives it. A claim of an unexpected form counts as absent, and an absent
+//! Invariant: the role comes by the configured rules alone, and is `user` without one; an id can't be anybody else's whom the
+//! configuration names: it is the subject where nobody else is called so and the provider is the first, else it bears the provider's
+//! name, or is the one that `users` gives it. A claim of an unexpected form counts as absent, and an absent
 //! one never gives more. Fails by giving nothing.
 
 use std::time::Duration;
@@ -49,6 +50,7 @@ pub fn person(claims: &Map<String, Value>, provider: &OauthProvider, now_ms: i64
     let subject = claims.get(&provider.user_id_claim)?.as_str()?;
     let id = match provider.users.get(subject) {
         Some(user) => user.clone(),
+        None if provider.is_first && !subject.contains(':') && !provider.taken.contains(subject) => subject.to_string(),
         None => format!("{}:{subject}", provider.name),
     };
     if subject.trim().is_empty() || id.len() > ID_BYTES_MAX || id.chars().any(char::is_control) {

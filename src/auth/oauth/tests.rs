@@ -1,6 +1,6 @@
 //! Providers that say what they are told to, over real sockets: who is let in, who never is, and how often anybody is asked.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write;
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::atomic::{AtomicBool, AtomicI64};
@@ -33,6 +33,8 @@ fn provider(change: impl FnOnce(&mut OauthProvider)) -> OauthProvider {
         user_id_claim: "sub".into(),
         roles: vec![role("root", Role::Admin), role("ops", Role::Operator)],
         users: BTreeMap::from([("77".to_string(), "ana".to_string())]),
+        taken: BTreeSet::from(["admin", "panel", "ana"].map(str::to_string)),
+        is_first: true,
     };
     change(&mut provider);
     provider
@@ -92,18 +94,19 @@ fn what_introspection_says() {
         ok(&claims)
     };
     for (changes, expected) in [
-        (json!({}), "home:1 user"),
-        (json!({"aud": ["other", "gatelet"]}), "home:1 user"),
-        (json!({"exp": null}), "home:1 user"),
-        (json!({"exp": NOW_S as f64 + 1.5}), "home:1 user"),
-        (json!({"groups": ["x", "ops"]}), "home:1 operator"),
-        (json!({"groups": ["ops", "root"]}), "home:1 admin"),
-        (json!({"groups": "ops"}), "home:1 operator"),
-        (json!({"groups": "ops root"}), "home:1 user"),
-        (json!({"groups": {"ops": true}}), "home:1 user"),
-        (json!({"groups": [["ops"]]}), "home:1 user"),
-        (json!({"role": "admin", "scope": "admin", "groups": null}), "home:1 user"),
+        (json!({}), "1 user"),
+        (json!({"aud": ["other", "gatelet"]}), "1 user"),
+        (json!({"exp": null}), "1 user"),
+        (json!({"exp": NOW_S as f64 + 1.5}), "1 user"),
+        (json!({"groups": ["x", "ops"]}), "1 operator"),
+        (json!({"groups": ["ops", "root"]}), "1 admin"),
+        (json!({"groups": "ops"}), "1 operator"),
+        (json!({"groups": "ops root"}), "1 user"),
+        (json!({"groups": {"ops": true}}), "1 user"),
+        (json!({"groups": [["ops"]]}), "1 user"),
+        (json!({"role": "admin", "scope": "admin", "groups": null}), "1 user"),
         // Nobody else's identity by one's own choice of a subject.
+        (json!({"sub": "tg:7"}), "home:tg:7 user"),
         (json!({"sub": "panel"}), "home:panel user"),
         (json!({"sub": "admin"}), "home:admin user"),
         (json!({"sub": "ana"}), "home:ana user"),
@@ -117,7 +120,7 @@ fn what_introspection_says() {
         (json!({"exp": "soon"}), "Wrong"),
         (json!({"exp": i64::MIN}), "Wrong"),
         (json!({"nbf": NOW_S + 61}), "Wrong"),
-        (json!({"nbf": NOW_S + 59}), "home:1 user"),
+        (json!({"nbf": NOW_S + 59}), "1 user"),
         (json!({"iat": NOW_S + 3600}), "Wrong"),
         (json!({"aud": "other"}), "Wrong"),
         (json!({"aud": "gatelet2"}), "Wrong"),
@@ -128,7 +131,7 @@ fn what_introspection_says() {
         (json!({"sub": " "}), "Wrong"),
         (json!({"sub": 1}), "Wrong"),
         (json!({"sub": "a\nb"}), "Wrong"),
-        (json!({"sub": "x".repeat(252)}), "Wrong"),
+        (json!({"sub": "x".repeat(257)}), "Wrong"),
         (json!({"junk": "x".repeat(70_000)}), "Unavailable"),
     ] {
         introspected(&with(changes), expected);
@@ -154,7 +157,7 @@ fn what_introspection_says() {
 fn what_userinfo_says() {
     let person = ok(&json!({"sub": "1", "email": "a@b.example", "groups": ["ops"]}));
     for (said, audience, expected) in [
-        (person.clone(), false, "home:1 operator"),
+        (person.clone(), false, "1 operator"),
         (person.clone(), true, "Wrong"),
         (answer("401 Unauthorized", "text/plain", ""), false, "Wrong"),
         (answer("403 Forbidden", "text/plain", ""), false, "Wrong"),
@@ -200,19 +203,19 @@ fn what_was_said_is_kept_until_it_is_over() {
     });
     let authenticator = Authenticator::new(&auth(vec![introspecting(peer.url("/i"), |_| {})]), clock.clone());
     let ask = |token: &str| (shown(authenticator.ask(token, HOME)), peer.seen().len());
-    assert_eq!(ask("good"), ("home:1 user".into(), 1));
-    assert_eq!(ask("good"), ("home:1 user".into(), 1));
-    assert_eq!(shown(authenticator.login(Some("good"), HOME)), "home:1 user");
+    assert_eq!(ask("good"), ("1 user".into(), 1));
+    assert_eq!(ask("good"), ("1 user".into(), 1));
+    assert_eq!(shown(authenticator.login(Some("good"), HOME)), "1 user");
     assert_eq!(ask("bad"), ("Wrong".into(), 2));
     assert_eq!(ask("bad"), ("Wrong".into(), 2));
     clock.advance(Duration::from_secs(11));
     assert_eq!(ask("bad"), ("Wrong".into(), 3));
     clock.advance(Duration::from_secs(300));
-    assert_eq!(ask("good"), ("home:1 user".into(), 4), "cache.ttl is over");
+    assert_eq!(ask("good"), ("1 user".into(), 4), "cache.ttl is over");
 
     up.store(false, Ordering::SeqCst);
     clock.advance(Duration::from_secs(300));
-    assert_eq!(ask("good"), ("home:1 user".into(), 5), "who was let in goes on");
+    assert_eq!(ask("good"), ("1 user".into(), 5), "who was let in goes on");
     assert_eq!(ask("new"), ("Unavailable".into(), 5), "and the provider is left alone for a moment");
     clock.advance(Duration::from_secs(3));
     assert_eq!(ask("new"), ("Unavailable".into(), 6));
@@ -224,7 +227,7 @@ fn what_was_said_is_kept_until_it_is_over() {
     assert_eq!(ask("good").0, "Wrong");
     ends.store(NOW_S + 9000, Ordering::SeqCst);
     clock.advance(Duration::from_secs(11));
-    assert_eq!(ask("good").0, "home:1 user");
+    assert_eq!(ask("good").0, "1 user");
     for i in 0..50 {
         ask(&format!("token {i}").replace(' ', "-"));
     }
@@ -241,7 +244,7 @@ fn parallel_questions_are_one() {
     let authenticator = Authenticator::new(&auth(vec![introspecting(peer.url("/i"), |_| {})]), Clock::system());
     std::thread::scope(|s| {
         for _ in 0..20 {
-            s.spawn(|| assert_eq!(shown(authenticator.ask("good", HOME)), "home:1 user"));
+            s.spawn(|| assert_eq!(shown(authenticator.ask("good", HOME)), "1 user"));
         }
     });
     assert_eq!(peer.seen().len(), 1);
@@ -284,7 +287,7 @@ fn one_is_asked_after_the_other_and_nobody_is_let_in_for_silence() {
     let bad = ok(&json!({"active": false}));
     let down = answer("500 Oops", "text/plain", "");
     for (first, second, expected) in [
-        (&good, &good, "home:1 user"),
+        (&good, &good, "1 user"),
         (&bad, &good, "work:1 user"),
         (&down, &good, "work:1 user"),
         (&down, &bad, "Unavailable"),
@@ -292,7 +295,8 @@ fn one_is_asked_after_the_other_and_nobody_is_let_in_for_silence() {
         (&bad, &bad, "Wrong"),
     ] {
         let (a, b) = (Scripted::says(first.clone()), Scripted::says(second.clone()));
-        let providers = vec![introspecting(a.url("/"), |_| {}), introspecting(b.url("/"), |p| p.name = "work".into())];
+        let providers =
+            vec![introspecting(a.url("/"), |_| {}), introspecting(b.url("/"), |p| (p.name, p.is_first) = ("work".into(), false))];
         assert_eq!(shown(Authenticator::new(&auth(providers), clock()).ask("opaque", HOME)), expected);
     }
 }
@@ -307,9 +311,9 @@ fn a_reload_keeps_what_was_said_or_ends_it() {
     let Login::Principal(principal) = authenticator.ask("good", HOME) else { panic!() };
     authenticator.replace(&auth(vec![config.clone()]));
     assert!(authenticator.still_good(&principal));
-    assert_eq!(authenticator.role_of("home:1"), Some(Role::Operator));
-    assert_eq!((authenticator.named_role_of("home:1"), authenticator.role_of("ana")), (None, None));
-    assert_eq!((shown(authenticator.login(Some("good"), HOME)), peer.seen().len()), ("home:1 operator".into(), 1));
+    assert_eq!(authenticator.role_of("1"), Some(Role::Operator));
+    assert_eq!((authenticator.named_role_of("1"), authenticator.role_of("ana")), (None, None));
+    assert_eq!((shown(authenticator.login(Some("good"), HOME)), peer.seen().len()), ("1 operator".into(), 1));
     let lesser = |p: &mut OauthProvider| p.roles.clear();
     let other_secret = |p: &mut OauthProvider| p.client_secret = Some(Secret::new("other"));
     for change in [lesser as fn(&mut OauthProvider), other_secret] {
@@ -405,10 +409,10 @@ fn signed_tokens() {
     let (body, signature) = rest.split_once('.').unwrap();
     let other = part(issuer.claims(json!({"sub": "2"})).to_string());
     let cases = [
-        (good.clone(), "home:1 user"),
-        (issuer.sign(json!({"alg": "ES256", "kid": "ec", "typ": "at+jwt"}), &plain), "home:1 user"),
-        (issuer.sign(json!({"alg": "EdDSA"}), &plain), "home:1 user"),
-        (issuer.sign(ed(), &issuer.claims(json!({"groups": ["ops"], "aud": ["x", "gatelet"]}))), "home:1 operator"),
+        (good.clone(), "1 user"),
+        (issuer.sign(json!({"alg": "ES256", "kid": "ec", "typ": "at+jwt"}), &plain), "1 user"),
+        (issuer.sign(json!({"alg": "EdDSA"}), &plain), "1 user"),
+        (issuer.sign(ed(), &issuer.claims(json!({"groups": ["ops"], "aud": ["x", "gatelet"]}))), "1 operator"),
         // Not by that key, or not with that algorithm.
         (format!("{head}.{other}.{signature}"), "Wrong"),
         (format!("{head}.{body}.{}", part([0u8; 64])), "Wrong"),
@@ -451,7 +455,7 @@ fn keys_are_looked_for_again_once_a_minute() {
         issuer.sign(json!({"alg": "EdDSA", "kid": kid}), &issuer.claims(json!({"exp": NOW_S + 9000, "n": n})))
     };
     let asked = || issuer.peer.seen().iter().filter(|s| s.line.contains("/jwks")).count();
-    assert_eq!((shown(authenticator.ask(&token("ed", 0), HOME)), asked()), ("home:1 user".into(), 1));
+    assert_eq!((shown(authenticator.ask(&token("ed", 0), HOME)), asked()), ("1 user".into(), 1));
     for n in 0..5 {
         authenticator.ask(&token("new", n), HOME);
     }
@@ -461,7 +465,7 @@ fn keys_are_looked_for_again_once_a_minute() {
         assert_eq!(shown(authenticator.ask(&token("new", n), HOME)), "Wrong");
     }
     assert_eq!(asked(), 2);
-    assert_eq!((shown(authenticator.ask(&token("ed", 9), HOME)), asked()), ("home:1 user".into(), 2));
+    assert_eq!((shown(authenticator.ask(&token("ed", 9), HOME)), asked()), ("1 user".into(), 2));
 }
 
 #[test]

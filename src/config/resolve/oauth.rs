@@ -2,7 +2,7 @@
 //!
 //! Invariant: a provider is reached by https, or on this machine; none is left with a check that it can't make (an audience that
 //! userinfo doesn't tell, an introspection without a client). A provider's name is no channel's, so that `NAME:SUBJECT` is nobody
-//! else's id. Fails by telling problems.
+//! else's id, and what the configuration calls somebody is no subject's. Fails by telling problems.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -65,6 +65,8 @@ impl Resolver<'_> {
             user_id_claim: raw.user_id_claim.clone(),
             roles: raw.roles.iter().map(role).collect(),
             users: BTreeMap::new(),
+            taken: BTreeSet::new(),
+            is_first: false,
         }
     }
 
@@ -83,6 +85,9 @@ impl Resolver<'_> {
             }
             let linked = users.iter().filter_map(|(user, ids)| Some((ids.get(name)?.clone(), user.clone())));
             provider.users = linked.collect();
+            let named = raw.gateway.auth.tokens.iter().map(|token| token.name.clone());
+            provider.taken = named.chain(users.keys().cloned()).chain(["admin".to_string()]).collect();
+            provider.is_first = i == 0;
         }
     }
 }

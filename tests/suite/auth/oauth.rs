@@ -77,8 +77,8 @@ fn who_comes_by_an_identity_provider() {
     ana.say("c1", "hi");
     ana.until("message");
     for (sub, groups, id, role) in [
-        ("1", json!([]), "home:1", "user"),
-        ("2", json!(["ops"]), "home:2", "operator"),
+        ("1", json!([]), "1", "user"),
+        ("2", json!(["ops"]), "2", "operator"),
         ("admin", json!(["admin"]), "home:admin", "user"),
         ("op", json!(null), "home:op", "user"),
         ("ana", json!("user"), "home:ana", "user"),
@@ -148,7 +148,7 @@ fn a_websocket_lasts_as_long_as_its_token_and_its_provider() {
     let mut by_header = Ws::join(&gateway, "long");
     let mut by_frame = Ws::open(&gateway, &[]);
     by_frame.send(json!({"type": "auth", "token": "long"}));
-    assert_eq!(by_frame.until("ready")["userId"], "home:1");
+    assert_eq!(by_frame.until("ready")["userId"], "1");
     let mut short = Ws::join(&gateway, "short");
     // As much may be said as by anybody else.
     short.say("c1", &"x".repeat(20_000));
