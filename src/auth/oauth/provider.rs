@@ -115,8 +115,9 @@ impl Provider {
             return Answer::Down;
         }
         let found = match signed {
-            Some(signed) => self.verify(signed, asker),
-            None => self.inquire(token, asker),
+            Some(signed) if self.audience().is_some() => self.verify(signed, asker),
+            // Nothing here can tell whom a signed token is for, either: its provider is asked about it.
+            _ => self.inquire(token, asker),
         };
         match found {
             Ok(claims) => {
@@ -136,10 +137,14 @@ impl Provider {
         }
     }
 
+    /// Whom its tokens have to be for.
+    fn audience(&self) -> Option<&String> {
+        self.config.audience.as_ref().or(self.config.client_id.as_ref())
+    }
+
     /// A JWT, by the provider's keys.
     fn verify(&self, token: Unverified<'_>, asker: &Asker<'_>) -> Outcome<Option<Map<String, Value>>> {
-        let audience = self.config.audience.as_ref().or(self.config.client_id.as_ref());
-        let Some(audience) = audience.filter(|_| token.is_possible()) else { return Ok(None) };
+        let Some(audience) = self.audience().filter(|_| token.is_possible()) else { return Ok(None) };
         let mut learned = self.learned.lock().unwrap_or_else(PoisonError::into_inner);
         let known = self.learn(&mut learned, asker)?;
         let now = asker.clock.mono();
@@ -162,8 +167,10 @@ impl Provider {
             let known = self.learn(&mut learned, asker)?;
             (introspection, userinfo) = (known.introspection.clone(), known.userinfo.clone());
         }
-        if let (Some(url), Some(id), Some(secret)) = (introspection, &self.config.client_id, &self.config.client_secret) {
-            return self.introspect(url, id, secret, token, asker);
+        // One that discovery found wants a client; one that the configuration names may want none.
+        let has_client = self.config.client_id.is_some() && self.config.client_secret.is_some();
+        if let Some(url) = introspection.filter(|_| has_client || self.config.introspection_url.is_some()) {
+            return self.introspect(url, token, asker);
         }
         match userinfo.filter(|_| self.config.audience.is_none()) {
             Some(url) => {
@@ -178,18 +185,13 @@ impl Provider {
         }
     }
 
-    fn introspect(
-        &self,
-        url: String,
-        id: &str,
-        secret: &Secret,
-        token: &str,
-        asker: &Asker<'_>,
-    ) -> Outcome<Option<Map<String, Value>>> {
-        let pair = format!("{}:{}", form(id), form(secret.reveal()));
-        let basic = Secret::new(format!("Basic {}", STANDARD.encode(pair)));
+    fn introspect(&self, url: String, token: &str, asker: &Asker<'_>) -> Outcome<Option<Map<String, Value>>> {
         let fields = format!("token={}&token_type_hint=access_token", form(token));
-        let call = Call::post_form(url, fields, asker.deadlines()?).key("Authorization", &basic);
+        let mut call = Call::post_form(url, fields, asker.deadlines()?);
+        if let (Some(id), Some(secret)) = (&self.config.client_id, &self.config.client_secret) {
+            let pair = format!("{}:{}", form(id), form(secret.reveal()));
+            call = call.key("Authorization", &Secret::new(format!("Basic {}", STANDARD.encode(pair))));
+        }
         let claims = fetch(call.header("Accept", "application/json"), CLAIMS_BYTES_MAX, asker)?;
         let is_ours = self.config.audience.as_deref().is_none_or(|audience| claims::is_for(&claims, audience));
         let issuer = self.config.issuer.as_deref().zip(claims.get("iss").map(Value::as_str));

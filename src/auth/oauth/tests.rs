@@ -357,6 +357,8 @@ impl Issuer {
             let me = format!("http://{}", seen.header("host").unwrap());
             let body = if seen.line.contains("openid-configuration") {
                 json!({"issuer": me, "jwks_uri": format!("{me}/jwks"), "introspection_endpoint": "http://evil.example/i", "userinfo_endpoint": format!("{me}/me")})
+            } else if seen.line.contains("/me") {
+                json!({"sub": "told"})
             } else {
                 keys.clone()
             };
@@ -445,6 +447,19 @@ fn signed_tokens() {
     let asked = issuer.peer.seen();
     assert!(asked.iter().all(|s| s.header("authorization").is_none() && s.body.is_empty()), "no token leaves the gateway");
     assert_eq!(shown(issuer.authenticator(&clock()).ask("opaque", HOME)), "Wrong", "userinfo tells no audience");
+    // Where nobody said whom tokens are for, a signature says too little: the provider is asked, as about an opaque one.
+    let config = provider(|p| (p.issuer, p.client_id, p.client_secret) = (Some(issuer.name()), None, None));
+    let authenticator = Authenticator::new(&auth(vec![config]), clock());
+    assert_eq!(shown(authenticator.ask(&issuer.sign(ed(), &issuer.claims(json!({"aud": "other"}))), HOME)), "told user");
+    assert_eq!(shown(authenticator.ask("opaque", HOME)), "told user");
+}
+
+#[test]
+fn an_introspection_may_want_no_client() {
+    let peer = Scripted::says(ok(&json!({"active": true, "sub": "1"})));
+    let config = introspecting(peer.url("/i"), |p| (p.client_id, p.client_secret) = (None, None));
+    assert_eq!(shown(Authenticator::new(&auth(vec![config]), clock()).ask("opaque", HOME)), "1 user");
+    assert!(peer.seen()[0].header("authorization").is_none());
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! `gateway.auth.oauthProviders`: whom to ask about a bearer, and what its answer gives.
 //!
 //! Invariant: a provider is reached by https, or on this machine; none is left with a check that it can't make (an audience that
-//! userinfo doesn't tell, an introspection without a client). A provider's name is no channel's, so that `NAME:SUBJECT` is nobody
+//! userinfo doesn't tell). A provider's name is no channel's, so that `NAME:SUBJECT` is nobody
 //! else's id, and what the configuration calls somebody is no subject's. Fails by telling problems.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -94,15 +94,8 @@ impl Resolver<'_> {
 
 /// What a provider can't do its work without.
 fn missing(raw: &raw::OauthProvider) -> Option<(&'static str, &'static str)> {
-    let has_client = raw.client_id.is_some() && raw.client_secret.is_some();
     if raw.issuer.is_none() && raw.introspection_url.is_none() && raw.userinfo_url.is_none() {
         return Some(("", "nobody to ask; expected issuer, introspectionUrl or userinfoUrl"));
-    }
-    if raw.introspection_url.is_some() && !has_client {
-        return Some((".introspectionUrl", "introspection needs clientId and clientSecret"));
-    }
-    if raw.issuer.is_some() && raw.audience.is_none() && raw.client_id.is_none() {
-        return Some((".issuer", "its tokens for others would be let in, too; set audience, or clientId"));
     }
     if raw.userinfo_url.is_some() && raw.audience.is_some() {
         return Some((".userinfoUrl", "userinfo tells no audience; use introspectionUrl or issuer, or leave audience out"));
