@@ -234,7 +234,7 @@ fn the_real_provider() {
         let token = oidc.token(client, scope);
         assert_eq!(token.contains('.'), client == "panel");
         let said = me(&gateway, &token).send().expect(200).json();
-        assert_eq!((&said["userId"], &said["role"]), (&json!(format!("oidc:{client}")), &json!(role)), "{scope}");
+        assert_eq!((&said["userId"], &said["role"]), (&json!(client), &json!(role)), "{scope}");
         let mut ws = Ws::join(&gateway, &token);
         ws.say(scope, "hi");
         assert_eq!(ws.until("message")["message"], "echo: hi");
