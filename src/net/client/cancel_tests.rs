@@ -112,13 +112,15 @@ fn a_handshake_that_never_comes() {
 /// A listener whose queue of connections is full: the next SYN is not answered.
 fn deaf() -> (rustix::fd::OwnedFd, Vec<rustix::fd::OwnedFd>, SocketAddr) {
     use rustix::net::*;
-    let fd = socket(AddressFamily::INET, SocketType::STREAM, None).unwrap();
+    // CLOEXEC: tests beside this one start programs and look at what these inherited.
+    let fd = socket_with(AddressFamily::INET, SocketType::STREAM, SocketFlags::CLOEXEC, None).unwrap();
     bind(&fd, &SocketAddr::from(([127, 0, 0, 1], 0))).unwrap();
     listen(&fd, 0).unwrap();
     let address = SocketAddr::try_from(getsockname(&fd).unwrap()).unwrap();
     let fill = (0..4)
         .map(|_| {
-            let one = socket_with(AddressFamily::INET, SocketType::STREAM, SocketFlags::NONBLOCK, None).unwrap();
+            let one =
+                socket_with(AddressFamily::INET, SocketType::STREAM, SocketFlags::NONBLOCK | SocketFlags::CLOEXEC, None).unwrap();
             let _ = connect(&one, &address);
             one
         })
