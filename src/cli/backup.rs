@@ -37,7 +37,8 @@ pub fn run(options: &Options) -> Result<(), Failure> {
     let doc = files::written(&places).map_err(|problems| invalid(&places, &problems))?;
     let database = files::store_path(&doc, &places.data_dir);
     if !database.is_file() {
-        return Err(Failure::Failed(format!("there is nothing to back up yet: {} is not there", database.display())));
+        let service = places.or_the_service().map(|hint| format!("; {hint}")).unwrap_or_default();
+        return Err(Failure::Failed(format!("there is nothing to back up yet: {} is not there{service}", database.display())));
     }
     let with_secrets = options.has("with-secrets");
     let mut draft = Draft::begin(&target)?;

@@ -40,7 +40,7 @@ pub fn run(options: &Options) -> Result<(), Failure> {
         ["new"] => renew(options, &places, &source),
         ["show"] => {
             let token = match &source {
-                Source::Own(path) | Source::File(path) => read(path)?,
+                Source::Own(path) | Source::File(path) => read(path, &places)?,
                 Source::Variable(name) => std::env::var(name).map_err(|_| {
                     Failure::Failed(format!(
                         "the token is in the variable {name} of the gateway's process, which is not set here"
@@ -98,10 +98,13 @@ fn told(source: &Source) -> (&'static str, String, String) {
     }
 }
 
-fn read(path: &Path) -> Result<String, Failure> {
+fn read(path: &Path, places: &Places) -> Result<String, Failure> {
     let text = fs::read_to_string(path).map_err(|e| {
-        let hint = if e.kind() == std::io::ErrorKind::NotFound { "; the first start makes it (gatelet serve)" } else { "" };
-        Failure::Failed(format!("{} can't be read: {e}{hint}", path.display()))
+        let hint = places.or_the_service().unwrap_or_else(|| match e.kind() {
+            std::io::ErrorKind::NotFound => "the first start makes it (gatelet serve)".into(),
+            _ => "run this as the gateway's user, or as root".into(),
+        });
+        Failure::Failed(format!("{} can't be read: {e}; {hint}", path.display()))
     })?;
     Ok(text.trim_end_matches(['\n', '\r']).to_string())
 }

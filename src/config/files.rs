@@ -24,6 +24,8 @@ pub const TOKEN_FILE: &str = "token";
 /// The file in the data directory with the last configuration that worked.
 pub const LAST_GOOD_FILE: &str = "config.last.json";
 /// Bytes of a secret's file at most.
+/// Where the units of systemd/ have it.
+const SERVICE_DATA: &str = "/var/lib/gatelet";
 const SECRET_FILE_BYTES_MAX: usize = 64 * 1024;
 
 /// The environment variable of a name; what `Places::find` and [`load`] ask.
@@ -82,6 +84,18 @@ impl Places {
         };
         let file = found.map(|path| absolute(&path)).transpose()?;
         Ok(Places { target: file.clone().unwrap_or(own), file, data_dir, passed: None })
+    }
+
+    /// What to tell somebody who found nothing here and may have meant the service's data; `None` where there is no service.
+    pub fn or_the_service(&self) -> Option<String> {
+        self.or_else_in(Path::new(SERVICE_DATA))
+    }
+
+    pub(super) fn or_else_in(&self, other: &Path) -> Option<String> {
+        // Not followed: it leads to a folder that only root may look into.
+        let is_elsewhere =
+            self.data_dir != other && !store_path(&Value::Null, &self.data_dir).exists() && other.symlink_metadata().is_ok();
+        is_elsewhere.then(|| format!("the service's data is in {0}: --data-dir {0}", other.display()))
     }
 
     /// Makes the data directory with mode 0700 where it is not there.

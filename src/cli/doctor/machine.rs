@@ -66,7 +66,12 @@ pub fn clock() -> Finding {
 pub fn data(places: &Places) -> Vec<Finding> {
     let folder = places.data_dir.clone();
     match within(DEADLINE, move || look_at(&folder)) {
-        Some(found) => found,
+        Some(mut found) => {
+            if let Some(hint) = places.or_the_service() {
+                found.push(Finding::warn("data directory", "it is not that of the service", hint));
+            }
+            found
+        }
         None => vec![Finding::fail("data directory", "the disk does not answer", "look at the disk: dmesg")],
     }
 }

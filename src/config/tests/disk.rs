@@ -75,6 +75,12 @@ fn where_things_are() {
         let found = find(config, data, name, vars);
         assert_eq!(found.ok(), expected.map(|(f, d)| (f, d.to_string())), "{config:?} {data:?} {vars:?}");
     }
+    // Whoever finds nothing there may have meant another place, if it is one: a link to where only root may look counts.
+    std::os::unix::fs::symlink("/nowhere", at("service")).unwrap();
+    let here = places(dir.path());
+    assert!(here.or_else_in(&at("service")).is_some_and(|hint| hint.ends_with("/service")));
+    assert_eq!(here.or_else_in(&at("absent")), None);
+    assert_eq!(here.or_else_in(dir.path()), None);
     // The last place is the data directory, and PUT writes there where there is nothing.
     let data = dir.path().to_str().unwrap();
     assert_eq!(find(None, Some(data), "absent.json", &[]).unwrap().0, None);

@@ -1,7 +1,7 @@
 //! What a start puts right after the process before it, and the marks by which it knows how that one ended.
 //!
 //! Invariant: a turn that was running is queued again at its place; it is set aside only where its own strikes explain the
-//! deaths of the process better than an outside killer does. A delivery between the send and the record is sent again where
+//! deaths of the process better than an outside killer or a cut of the power does. A delivery between the send and the record is sent again where
 //! that is harmless, else kept as `unknown`. What waits for a decision goes on waiting. All in one transaction. Fails like any write.
 
 use std::sync::Arc;
@@ -42,22 +42,23 @@ pub(super) fn recover(conn: &Connection, clock: &Clock) -> Ran<Recovery> {
 }
 
 fn put_right(sql: &Sql<'_>) -> Ran<Recovery> {
-    let mut recovery = Recovery {
-        unclean: sql.one("SELECT 1 FROM meta WHERE key = 'running'", [], |_| Ok(()))?.is_some(),
-        ..Recovery::default()
-    };
-    if recovery.unclean {
+    let boot = sql.boot();
+    let before: Option<String> = sql.one("SELECT CAST(value AS TEXT) FROM meta WHERE key = 'running'", [], |row| row.get(0))?;
+    let mut recovery = Recovery { unclean: before.is_some(), ..Recovery::default() };
+    // With the machine went down whatever ran on it: no message is to blame, and a bad power supply spends nobody's patience.
+    let with_the_machine = before.is_some_and(|before| !boot.is_empty() && before != boot);
+    sql.exec("INSERT OR REPLACE INTO meta (key, value) VALUES ('running', ?1)", [&boot])?;
+    if recovery.unclean && !with_the_machine {
         sql.exec("INSERT INTO deaths (at_ms) VALUES (?1)", [sql.now_ms()])?;
         sql.exec("DELETE FROM deaths WHERE rowid <= (SELECT max(rowid) FROM deaths) - ?1", [DEATHS_MAX])?;
-    } else {
-        sql.exec("INSERT INTO meta (key, value) VALUES ('running', 1)", [])?;
     }
-    put_back_turns(sql, &mut recovery)?;
+    put_back_turns(sql, recovery.unclean && !with_the_machine, &mut recovery)?;
     put_back_deliveries(sql, &mut recovery)?;
     Ok(recovery)
 }
 
-fn put_back_turns(sql: &Sql<'_>, recovery: &mut Recovery) -> Ran<()> {
+/// `is_strike`: whether the end of the process counts against what ran.
+fn put_back_turns(sql: &Sql<'_>, is_strike: bool, recovery: &mut Recovery) -> Ran<()> {
     let deaths = sql
         .one("SELECT count(*) FROM deaths WHERE abs(at_ms - ?1) <= ?2", [sql.now_ms(), DEATHS_WINDOW_MS], |row| row.get(0))?
         .unwrap_or(0i64);
@@ -65,7 +66,7 @@ fn put_back_turns(sql: &Sql<'_>, recovery: &mut Recovery) -> Ran<()> {
         Ok((row.get::<_, i64>(0)?, row.get::<_, i64>(1)?, row.get::<_, i64>(2)?, Journal::new(row.get(3)?)))
     })?;
     for (session, seq, strikes, mut journal) in running {
-        let strikes = strikes + i64::from(recovery.unclean);
+        let strikes = strikes + i64::from(is_strike);
         let missed = (deaths - strikes).max(0);
         if strikes >= STRIKES_MAX && strikes > missed {
             let error = format!("its turn ended the process {strikes} times");

@@ -167,6 +167,11 @@ impl<'c> Sql<'c> {
         Ok(self.conn.prepare_cached(sql)?.query_map(params, map)?.collect::<rusqlite::Result<_>>()?)
     }
 
+    /// This boot of the machine, as [`Clock::boot`] says it.
+    pub(super) fn boot(&self) -> String {
+        self.clock.boot()
+    }
+
     /// The wall clock, in ms since 1970.
     pub(super) fn now_ms(&self) -> i64 {
         self.clock.unix_ms()

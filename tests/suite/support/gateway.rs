@@ -361,16 +361,22 @@ impl Gateway {
     /// Waits until a message is in that state; gives its life.
     #[track_caller]
     pub fn until_state(&self, id: &str, state: &str, seconds: u64) -> Value {
+        self.until(id, seconds, |message| message["state"] == state)
+    }
+
+    /// Waits for a message to be as it is wanted; the message.
+    #[track_caller]
+    pub fn until(&self, id: &str, seconds: u64, is_so: impl Fn(&Value) -> bool) -> Value {
         let mut last = Value::Null;
         let deadline = Instant::now() + Duration::from_secs(seconds);
         while Instant::now() < deadline {
             last = self.message(id);
-            if last["state"] == state {
+            if is_so(&last) {
                 return last;
             }
             pause(15);
         }
-        panic!("{id} is not {state} after {seconds} s: {last:#}");
+        panic!("{id} is not as it should be after {seconds} s: {last:#}");
     }
 }
 

@@ -107,6 +107,10 @@ fn kills_at_random_moments_of_turns_with_tools() {
         }
     }
     for id in &ids {
+        // Three kills in a row may all have hit the same message, which is set aside then: a person asks for it again.
+        if gateway.until(id, 60, |m| ["answered", "failed"].iter().any(|s| m["state"] == *s))["state"] == "failed" {
+            gateway.call("POST", &format!("/api/messages/{id}/retry")).token(ADMIN).json(&json!({})).send().expect(200);
+        }
         gateway.until_state(id, "answered", 60);
     }
     let mut all = runs(&notes);

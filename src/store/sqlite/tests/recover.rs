@@ -59,6 +59,25 @@ fn a_message_that_ends_the_process_three_times_is_set_aside() {
     assert_eq!(claim_text(&home).as_deref(), Some("p"), "a retry begins without strikes");
 }
 
+/// R39: a board with a bad power supply, and a turn that takes longer than the power lasts.
+#[test]
+fn cuts_of_the_power_are_no_messages_fault() {
+    let mut home = Home::new();
+    accept_all(&home, &[("ana", "a")]);
+    for cut in 1..=20 {
+        claim(&home).unwrap();
+        home.die();
+        home.clock.reboot();
+        home.open();
+        assert_eq!(home.recovery(), Recovery { unclean: true, resumed: 1, ..Recovery::default() }, "cut {cut}");
+    }
+    for _ in 1..=3 {
+        claim(&home).unwrap();
+        home.crash();
+    }
+    assert_eq!(home.recovery().set_aside, 1, "what ends the process of a machine that stays up is told from it");
+}
+
 #[test]
 fn an_outside_killer_does_not_make_a_healthy_message_fail() {
     // (deaths that miss it before, whether it is set aside at its 3rd, 4th … strike)
