@@ -23,13 +23,15 @@ const HEAVY: u64 = 16 * 1024;
 /// The kernel's send buffer asked for (it doubles it): without it one reader that doesn't read costs up to 4 MiB in there. It
 /// tells of room by the third, so a reader of less than about 2 KiB a second seems to stand still.
 const SEND_BUFFER: usize = 32 * 1024;
+/// Read at once, and kept for each socket: a chat message fits. It grows with a longer one.
+const READ_BUFFER: usize = 1024;
 /// Small writes are joined up to this.
 const WRITE_BUFFER: usize = 16 * 1024;
 
 /// A codec with small buffers (its own default is 128 KiB a socket) and all its bounds set.
 pub fn codec() -> WebSocketContext {
     let config = WebSocketConfig::default()
-        .read_buffer_size(4 * 1024)
+        .read_buffer_size(READ_BUFFER)
         .write_buffer_size(WRITE_BUFFER)
         .max_write_buffer_size(QUEUE_BYTES + 8 * WRITE_BUFFER)
         .max_message_size(Some(MESSAGE_BYTES))
