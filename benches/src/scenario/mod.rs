@@ -3,6 +3,7 @@
 //! Invariant: each part starts its own gateways and ends them, so that any may be run alone.
 
 mod accept;
+mod growth;
 mod health;
 mod idle;
 mod reply;
@@ -39,6 +40,7 @@ pub const ALL: &[Scenario] = &[
     start::SCENARIO,
     idle::SCENARIO,
     sockets::SCENARIO,
+    growth::SCENARIO,
     waiting::SCENARIO,
     slow::SCENARIO,
 ];
