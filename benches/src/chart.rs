@@ -37,7 +37,7 @@ const HEIGHT: f64 = 400.0;
 /// The plot's own rectangle.
 const LEFT: f64 = 76.0;
 const RIGHT: f64 = 736.0;
-const TOP: f64 = 84.0;
+const TOP: f64 = 98.0;
 const BOTTOM: f64 = 344.0;
 /// The width of a character of the legend, about.
 const CHARACTER: f64 = 6.9;
@@ -73,6 +73,17 @@ impl Axis {
         let tens: Vec<f64> = all.iter().copied().filter(|s| (s.log10() - s.log10().round()).abs() < 1e-9).collect();
         let ticks = if tens.len() >= 3 { tens } else { all.to_vec() };
         Axis { low: all[0], high: all[all.len() - 1], is_log: true, ticks, from, to }
+    }
+
+    /// From the lowest to the highest, with a tick at each: what was measured, no more. Logarithmic.
+    fn measured(values: &[f64], from: f64, to: f64) -> Axis {
+        let mut ticks = values.to_vec();
+        ticks.sort_by(f64::total_cmp);
+        ticks.dedup();
+        match ticks.as_slice() {
+            [low, .., high] => Axis { low: *low, high: *high, is_log: true, ticks: ticks.clone(), from, to },
+            _ => Axis::log(values, from, to),
+        }
     }
 
     /// From 0, in four to eight steps of 1, 2 or 5.
@@ -111,7 +122,7 @@ impl Chart {
             return None;
         }
         let (xs, ys): (Vec<f64>, Vec<f64>) = all.into_iter().unzip();
-        let x = Axis::log(&xs, LEFT, RIGHT);
+        let x = Axis::measured(&xs, LEFT, RIGHT);
         let y = if self.is_log { Axis::log(&ys, BOTTOM, TOP) } else { Axis::linear(&ys, BOTTOM, TOP) };
         let mut out = format!(
             "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {WIDTH} {HEIGHT}\" width=\"{WIDTH}\" height=\"{HEIGHT}\" role=\"img\">\n\
@@ -154,7 +165,7 @@ impl Chart {
         }
         let _ = writeln!(out, "<path class=\"a\" d=\"M{LEFT},{BOTTOM}H{RIGHT}\"/>");
         let _ = writeln!(out, "<text x=\"{RIGHT}\" y=\"{}\" text-anchor=\"end\">{}</text>", HEIGHT - 14.0, escaped(self.x));
-        let _ = writeln!(out, "<text x=\"20\" y=\"{}\">{}</text>", TOP - 8.0, escaped(self.y));
+        let _ = writeln!(out, "<text x=\"20\" y=\"{}\">{}</text>", TOP - 18.0, escaped(self.y));
     }
 }
 
@@ -169,7 +180,7 @@ fn mark(out: &mut String, series: usize, x: f64, y: f64) {
     };
 }
 
-/// A figure of an axis: 0.05, 20, 5 k, 1 M.
+/// A figure of an axis, two digits of it: 0.05, 20, 5000, 20 k, 1 M.
 fn short(value: f64) -> String {
     match value {
         v if v >= 1e6 => format!("{} M", round(v / 1e6)),
@@ -179,7 +190,8 @@ fn short(value: f64) -> String {
 }
 
 fn round(value: f64) -> String {
-    let text = format!("{value:.6}");
+    let unit = 10f64.powf(value.abs().max(1e-9).log10().floor() - 1.0);
+    let text = format!("{:.6}", (value / unit).round() * unit);
     text.trim_end_matches('0').trim_end_matches('.').to_string()
 }
 
@@ -194,7 +206,7 @@ mod tests {
     #[test]
     fn figures_of_an_axis_are_short() {
         for (value, expected) in
-            [(0.05, "0.05"), (20.0, "20"), (5000.0, "5000"), (20_000.0, "20 k"), (1_000_000.0, "1 M"), (0.0, "0")]
+            [(0.05, "0.05"), (20.0, "20"), (5000.0, "5000"), (20_000.0, "20 k"), (1_000_020.0, "1 M"), (64.0, "64"), (0.0, "0")]
         {
             assert_eq!(short(value), expected);
         }
@@ -203,7 +215,8 @@ mod tests {
     #[test]
     fn axes_hold_what_they_show() {
         for values in [vec![1.0, 1000.0], vec![0.3, 0.31], vec![7.0], vec![2000.0, 1_000_000.0]] {
-            for axis in [Axis::log(&values, 0.0, 100.0), Axis::linear(&values, 0.0, 100.0)] {
+            let axes = [Axis::log(&values, 0.0, 100.0), Axis::linear(&values, 0.0, 100.0), Axis::measured(&values, 0.0, 100.0)];
+            for axis in axes {
                 assert!(axis.ticks.len() >= 2, "{:?}", axis.ticks);
                 assert!(values.iter().all(|v| (-0.01..=100.01).contains(&axis.at(*v))), "{values:?} {:?}", axis.ticks);
             }

@@ -67,10 +67,12 @@ fn measure(options: &Options) -> Outcome<()> {
     for scenario::Scenario { name, run, .. } in scenario::ALL {
         if options.only.is_empty() || options.only.iter().any(|only| only == name) {
             eprintln!("measuring {name} …");
+            let begin = std::time::Instant::now();
             if let Err(why) = run(&setting, &mut table) {
                 table.failed(name, &why.to_string());
                 eprintln!("  {name}: {why}");
             }
+            eprintln!("  {:.1} s", begin.elapsed().as_secs_f64());
         }
     }
     let machine = machine::Machine::look(&setting.folder, options);

@@ -87,10 +87,18 @@ fn rest(setting: &Setting, gateway: &Gateway, count: usize, table: &mut Table) -
 
 fn plots(lines: [Vec<(f64, f64)>; 5], table: &mut Table) {
     let [memory, asked, asked_99, ..] = lines;
+    let budget = memory.iter().map(|(count, _)| (*count, 0.02 * count)).collect();
     let line = |name: &str, points| Series { name: name.to_string(), points };
     let chart = |file, title, y, series| Chart { file, title, x: "WebSockets open", y, is_log: false, series };
-    table
-        .plot(SCENARIO.name, chart("sockets-memory", "Memory for open WebSockets", "MiB", vec![line("resident memory", memory)]));
+    table.plot(
+        SCENARIO.name,
+        chart(
+            "sockets-memory",
+            "Memory for open WebSockets",
+            "MiB",
+            vec![line("resident memory", memory), line("budget", budget)],
+        ),
+    );
     let pushes = vec![line("p50", asked), line("p99", asked_99)];
     table.plot(SCENARIO.name, chart("sockets-push", "From POST /api/message to the frame, by open WebSockets", "ms", pushes));
 }
