@@ -91,8 +91,12 @@ fn publish(table: &Table, machine: &machine::Machine, options: &Options) -> Outc
     for (name, svg) in table.images() {
         std::fs::write(images.join(name), svg)?;
     }
+    let command = match options.allocators {
+        Some(_) => ".ci/allocators --markdown",
+        None => "cargo run --release -p gatelet-bench -- --markdown",
+    };
     let document = options.out.join("PERFORMANCE.md");
-    std::fs::write(&document, table.markdown(machine, &options.only))?;
+    std::fs::write(&document, table.markdown(machine, command, &options.only))?;
     eprintln!("written: {}, its plots beside it in {}", document.display(), table::IMAGES);
     Ok(())
 }

@@ -166,9 +166,10 @@ impl Table {
         out
     }
 
-    /// `docs/PERFORMANCE.md`; `only` are the parts that were asked for, all where it is empty.
-    pub fn markdown(&self, machine: &Machine, only: &[String]) -> String {
-        let mut out = format!("# Performance\n\n{INTRODUCTION}\n\nMeasured on {}.\n", machine.line());
+    /// `docs/PERFORMANCE.md`; `command` is what reproduces it, `only` are the parts that were asked for, all where it is empty.
+    pub fn markdown(&self, machine: &Machine, command: &str, only: &[String]) -> String {
+        let introduction = INTRODUCTION.replace("COMMAND", command);
+        let mut out = format!("# Performance\n\n{introduction}\n\nMeasured on {}.\n", machine.line());
         if !only.is_empty() {
             out.push_str(&format!("\n**This is no whole run**: it was asked for these parts alone: {}.\n", only.join(", ")));
         }
@@ -227,7 +228,7 @@ fn image(chart: &Chart) -> String {
 const INTRODUCTION: &str = "\
 All of this page, plots included, is written by one command in one run, of the commit that is named below; don't edit it by hand:
 
-    cargo run --release -p gatelet-bench -- --markdown
+    COMMAND
 
 The gateway is the release binary in a process of its own, asked over its public contract. What is compared takes turns within one
 run, round by round; a ratio is the median of the rounds' ratios, and what stands in brackets is the lowest and the highest round.

@@ -42,16 +42,16 @@ struct Figures {
 
 /// Figures of the rounds of one of the three.
 #[derive(Default)]
-struct Rounds {
+pub(super) struct Rounds {
     /// Messages accepted per second.
-    rate: Vec<f64>,
+    pub(super) rate: Vec<f64>,
     /// Bytes written for each.
     bytes: Vec<f64>,
     /// The gateway's processor time for each, in microseconds.
-    cost: Vec<f64>,
-    /// Milliseconds.
+    pub(super) cost: Vec<f64>,
+    /// From the request to its 202, in milliseconds.
     p50: Vec<f64>,
-    p99: Vec<f64>,
+    pub(super) p99: Vec<f64>,
 }
 
 impl Rounds {
@@ -95,7 +95,11 @@ fn run(setting: &Setting, table: &mut Table) -> Outcome<()> {
 
 /// One round with a gateway of its own.
 fn accept(setting: &Setting, config: &Value, senders: usize, lasting: Duration, into: &mut Rounds) -> Outcome<()> {
-    let gateway = Gateway::start(setting, config)?;
+    load(&Gateway::start(setting, config)?, senders, lasting, into)
+}
+
+/// One round on a gateway that was just started.
+pub(super) fn load(gateway: &Gateway, senders: usize, lasting: Duration, into: &mut Rounds) -> Outcome<()> {
     let before = gateway.look()?;
     let loaded = load::run(gateway.address, senders, lasting, 202, messages())?;
     let (after, served) = (gateway.look()?, loaded.served as f64);

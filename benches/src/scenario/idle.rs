@@ -46,7 +46,7 @@ fn run(setting: &Setting, table: &mut Table) -> Outcome<()> {
 }
 
 /// `messages` messages from 16 senders, 100 users.
-fn talk(gateway: &Gateway, messages: u64) -> Outcome<()> {
+pub(super) fn talk(gateway: &Gateway, messages: u64) -> Outcome<()> {
     std::thread::scope(|scope| {
         let sender = |at: u64| {
             let mut connection = http::Connection::open(gateway.address)?;

@@ -3,6 +3,7 @@
 //! Invariant: each part starts its own gateways and ends them, so that any may be run alone.
 
 mod accept;
+mod allocators;
 mod growth;
 mod health;
 mod idle;
@@ -43,6 +44,7 @@ pub const ALL: &[Scenario] = &[
     growth::SCENARIO,
     waiting::SCENARIO,
     slow::SCENARIO,
+    allocators::SCENARIO,
 ];
 
 /// Bytes as MiB.
