@@ -214,3 +214,43 @@ fn chance(number: i64) -> i64 {
     z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
     ((z ^ (z >> 31)) >> 1) as i64
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ids_look_like_the_gateways_and_are_in_order() {
+        let ids: Vec<String> = (1..100).map(|n| id("msg", n)).collect();
+        assert!(ids.iter().all(|id| id.len() == 30) && ids.is_sorted());
+        assert!((0..1000).all(|n| chance(n) >= 0));
+    }
+
+    #[test]
+    fn a_table_that_is_not_known_is_refused_where_it_has_rows() {
+        let store = Connection::open_in_memory().unwrap();
+        store.execute_batch("CREATE TABLE inbox (seq); INSERT INTO inbox VALUES (1); CREATE TABLE later (n);").unwrap();
+        assert!(refuse_unknown(&store).is_ok());
+        store.execute_batch("INSERT INTO later VALUES (1)").unwrap();
+        assert!(refuse_unknown(&store).unwrap_err().to_string().contains("later"));
+    }
+
+    #[test]
+    fn a_row_keeps_all_but_what_has_to_be_new() {
+        let store = Connection::open_in_memory().unwrap();
+        store
+            .execute_batch(
+                "CREATE TABLE ended (seq INTEGER, session INTEGER, turn INTEGER, ended_ms INTEGER, took_ms INTEGER, text TEXT, by TEXT);
+                 INSERT INTO ended VALUES (7, 3, 9, 1000, 12, 'an answer', 'seed')",
+            )
+            .unwrap();
+        let table = Table::look(&store, "ended").unwrap();
+        let row = table.row(&store, "seq", &Value::from(7)).unwrap().unwrap();
+        let pattern = Pattern { user: "seed".into(), of_session: Vec::new(), of_message: Vec::new() };
+        let new = New { session: 5, seq: 70, sent: 71, turn: 2, turns: 10, at_ms: 500, user: "sender-4" };
+        let made: Vec<Value> = renew(&table, &row, &pattern, &new).collect();
+        let text = |t: &str| Value::from(t.to_string());
+        let numbers = [70, 5, 2, 500, 12].map(Value::from);
+        assert_eq!(made, [&numbers[..], &[text("an answer"), text("sender-4")]].concat());
+    }
+}
