@@ -6,7 +6,7 @@
 use std::fs;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
@@ -31,6 +31,8 @@ pub struct Setting {
     pub binary: PathBuf,
     /// Where data directories are made.
     pub folder: PathBuf,
+    /// Where the programs of the part `allocators` are.
+    pub allocators: Option<PathBuf>,
     /// Short rounds.
     pub quick: bool,
 }
@@ -52,7 +54,7 @@ impl Setting {
         }
         let folder = beside.join(format!("bench-{}", std::process::id()));
         fs::create_dir_all(&folder)?;
-        Ok(Setting { binary, folder, quick: options.quick })
+        Ok(Setting { binary, folder, allocators: options.allocators.clone(), quick: options.quick })
     }
 
     /// The first of two where the run is quick, else the second.
@@ -104,8 +106,17 @@ impl Gateway {
         Gateway::start_in(setting, config, fresh(setting)?)
     }
 
+    /// The same of another binary.
+    pub fn start_of(binary: &Path, setting: &Setting, config: &Value) -> Outcome<Gateway> {
+        Gateway::launch(binary, config, fresh(setting)?)
+    }
+
     /// The same in a data directory that exists.
     pub fn start_in(setting: &Setting, config: &Value, data: PathBuf) -> Outcome<Gateway> {
+        Gateway::launch(&setting.binary, config, data)
+    }
+
+    fn launch(binary: &Path, config: &Value, data: PathBuf) -> Outcome<Gateway> {
         let address = TcpListener::bind(("127.0.0.1", 0))?.local_addr()?;
         let mut whole = json!({"gateway": {
             "listen": address.to_string(),
@@ -116,7 +127,7 @@ impl Gateway {
         merge(&mut whole, config);
         let file = data.join("bench.json");
         fs::write(&file, serde_json::to_vec(&whole)?)?;
-        let mut command = Command::new(&setting.binary);
+        let mut command = Command::new(binary);
         command.arg("serve").arg("--config").arg(&file).arg("--data-dir").arg(&data).env_remove("NOTIFY_SOCKET");
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
         let begin = Instant::now();

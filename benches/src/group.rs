@@ -6,7 +6,7 @@
 use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::time::{Duration, Instant};
 
@@ -17,12 +17,14 @@ use crate::proc::look_at_self;
 use crate::stats::Times;
 
 /// What came of a round.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Grouped {
     /// Rows per second.
     pub rate: f64,
     /// Bytes written to the disk for each row.
     pub bytes: f64,
+    /// From handing a row over until it is on disk.
+    pub times: Times,
 }
 
 /// One row on its way: its text, and who waits for it.
@@ -36,30 +38,37 @@ pub fn run(folder: &Path, senders: usize, size: usize, lasting: Duration) -> Out
          CREATE TABLE rows(seq INTEGER PRIMARY KEY, sender INTEGER NOT NULL, text TEXT NOT NULL);",
     )?;
     let (tx, rx) = sync_channel::<Row>(senders);
-    let (stop, rows) = (AtomicBool::new(false), AtomicU64::new(0));
+    let (stop, mut times) = (AtomicBool::new(false), Times::default());
     let before = look_at_self()?.written;
     let begin = Instant::now();
     std::thread::scope(|scope| {
         let writer = scope.spawn(|| write(connection, rx));
-        for _ in 0..senders {
-            let (tx, stop, rows) = (tx.clone(), &stop, &rows);
+        let send = |tx: SyncSender<Row>| {
+            let stop = &stop;
             scope.spawn(move || {
                 let (done, committed) = sync_channel(1);
+                let mut times = Times::default();
                 while !stop.load(Ordering::Relaxed) {
+                    let begin = Instant::now();
                     if tx.send(("x".repeat(size), done.clone())).is_err() || committed.recv().is_err() {
-                        return;
+                        break;
                     }
-                    rows.fetch_add(1, Ordering::Relaxed);
+                    times.add(begin.elapsed().as_nanos() as f64 / 1e3);
                 }
-            });
-        }
+                times
+            })
+        };
+        let all: Vec<_> = (0..senders).map(|_| send(tx.clone())).collect();
         drop(tx);
         std::thread::sleep(lasting);
         stop.store(true, Ordering::Relaxed);
+        for sender in all {
+            times.join(sender.join().map_err(|_| "a sender panicked")?);
+        }
         writer.join().map_err(|_| "the writer panicked")?
     })?;
-    let count = rows.load(Ordering::Relaxed) as f64;
-    Ok(Grouped { rate: count / begin.elapsed().as_secs_f64(), bytes: (look_at_self()?.written - before) as f64 / count })
+    let (count, rate) = (times.len() as f64, times.len() as f64 / begin.elapsed().as_secs_f64());
+    Ok(Grouped { rate, bytes: (look_at_self()?.written - before) as f64 / count, times })
 }
 
 /// Commits all that waits, again and again, until the senders are gone.

@@ -7,6 +7,8 @@ use std::path::Path;
 use std::process::Command;
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use crate::options::Options;
+
 /// A description of this machine and this run.
 #[derive(Clone, Debug, serde::Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -21,7 +23,7 @@ pub struct Machine {
     pub kernel: String,
     /// The file system that the data directories were on.
     pub file_system: String,
-    /// The working tree's commit, short; empty where git doesn't know.
+    /// The working tree's commit, short, and what was measured beyond it: changes, another binary; empty where git doesn't know.
     pub commit: String,
     /// The day, as YYYY-MM-DD (UTC).
     pub date: String,
@@ -31,7 +33,7 @@ pub struct Machine {
 
 impl Machine {
     /// Looks; what can't be found is empty.
-    pub fn look(folder: &Path, quick: bool) -> Machine {
+    pub fn look(folder: &Path, options: &Options) -> Machine {
         let read = |path: &str| fs::read_to_string(path).unwrap_or_default();
         let after = |text: &str, name: &str| {
             let line = text.lines().find(|line| line.starts_with(name)).and_then(|line| line.split_once(':'));
@@ -49,9 +51,9 @@ impl Machine {
             memory_mib: memory / 1024,
             kernel,
             file_system: file_system(folder, &read("/proc/self/mounts")),
-            commit: commit(),
+            commit: commit(options.binary.is_some()),
             date: date((seconds / 86400) as i64),
-            quick,
+            quick: options.quick,
         }
     }
 
@@ -71,9 +73,16 @@ fn file_system(folder: &Path, mounts: &str) -> String {
     above.max_by_key(|f| f[1].len()).map(|f| f[2].to_string()).unwrap_or_default()
 }
 
-fn commit() -> String {
-    let shown = Command::new("git").args(["rev-parse", "--short=10", "HEAD"]).output();
-    shown.ok().and_then(|o| String::from_utf8(o.stdout).ok()).map(|s| s.trim().to_string()).unwrap_or_default()
+fn commit(is_given: bool) -> String {
+    let git = |words: &[&str]| {
+        Command::new("git").args(words).output().ok().and_then(|o| String::from_utf8(o.stdout).ok()).unwrap_or_default()
+    };
+    let commit = git(&["rev-parse", "--short=10", "HEAD"]).trim().to_string();
+    // What the figures come from: the gateway and this program. The document itself is about to change anyway.
+    let changed = !git(&["status", "--porcelain", "--", ":/src", ":/benches", ":/Cargo.toml", ":/Cargo.lock"]).is_empty();
+    let (changed, given) =
+        (if changed { " with changes" } else { "" }, if is_given { ", a binary built apart (--binary)" } else { "" });
+    format!("{commit}{changed}{given}")
 }
 
 /// A day since 1970 as a date of the Gregorian calendar.

@@ -9,12 +9,14 @@
 #![allow(clippy::disallowed_methods)]
 
 mod baseline;
+mod chart;
 mod gateway;
 mod group;
 mod http;
 mod load;
 mod machine;
 mod model;
+mod multiply;
 mod options;
 mod proc;
 mod scenario;
@@ -65,17 +67,36 @@ fn measure(options: &Options) -> Outcome<()> {
     for scenario::Scenario { name, run, .. } in scenario::ALL {
         if options.only.is_empty() || options.only.iter().any(|only| only == name) {
             eprintln!("measuring {name} …");
+            let begin = std::time::Instant::now();
             if let Err(why) = run(&setting, &mut table) {
                 table.failed(name, &why.to_string());
                 eprintln!("  {name}: {why}");
             }
+            eprintln!("  {:.1} s", begin.elapsed().as_secs_f64());
         }
     }
-    let machine = machine::Machine::look(&setting.folder, options.quick);
+    let machine = machine::Machine::look(&setting.folder, options);
     match options.form {
         options::Form::Text => print!("{}", table.text(&machine)),
-        options::Form::Markdown => print!("{}", table.markdown(&machine)),
+        options::Form::Markdown => publish(&table, &machine, options)?,
         options::Form::Json => println!("{}", table.json(&machine)),
     }
+    if table.is_whole() { Ok(()) } else { Err("not all was measured to its end".into()) }
+}
+
+/// Writes the document and its plots.
+fn publish(table: &Table, machine: &machine::Machine, options: &Options) -> Outcome<()> {
+    let images = options.out.join(table::IMAGES);
+    std::fs::create_dir_all(&images)?;
+    for (name, svg) in table.images() {
+        std::fs::write(images.join(name), svg)?;
+    }
+    let command = match options.allocators {
+        Some(_) => ".ci/allocators --markdown",
+        None => "cargo run --release -p gatelet-bench -- --markdown",
+    };
+    let document = options.out.join("PERFORMANCE.md");
+    std::fs::write(&document, table.markdown(machine, command, &options.only))?;
+    eprintln!("written: {}, its plots beside it in {}", document.display(), table::IMAGES);
     Ok(())
 }

@@ -10,11 +10,13 @@ Measures the built gateway on this machine, beside baselines, in one run.
 
   cargo run --release -p gatelet-bench -- [OPTIONS]
 
-  --only NAME      only this part; may be repeated: health accept reply start idle sockets waiting slow
-  --quick          short rounds, for a check that everything runs (figures are rough)
-  --json           the figures as JSON
-  --markdown       the figures as docs/performance.md
-  --binary PATH    measure this binary instead of building one
+  --only NAME          only this part; may be repeated: health accept reply tools start idle sockets growth waiting slow allocators
+  --quick              short rounds, for a check that everything runs (figures are rough)
+  --json               the figures as JSON
+  --markdown           writes docs/PERFORMANCE.md and its plots, docs/images/performance-*.svg
+  --out FOLDER         writes them there instead of to docs
+  --allocators FOLDER  the part allocators, too, with gatelet and gatelet-mimalloc of that folder (.ci/allocators builds them)
+  --binary PATH        measure this binary instead of building one
   --help
 
   cargo run --release -p gatelet-bench -- drive ADDRESS SENDERS SECONDS
@@ -27,7 +29,7 @@ bench-admin-token-0123456789.";
 pub enum Form {
     /// A table for a terminal.
     Text,
-    /// `docs/performance.md`.
+    /// `docs/PERFORMANCE.md`.
     Markdown,
     /// For programs.
     Json,
@@ -42,6 +44,10 @@ pub struct Options {
     pub quick: bool,
     /// How the figures are printed.
     pub form: Form,
+    /// Where the programs of the part `allocators` are.
+    pub allocators: Option<PathBuf>,
+    /// Where the document is written.
+    pub out: PathBuf,
     /// A binary to measure instead of building one.
     pub binary: Option<PathBuf>,
 }
@@ -63,7 +69,8 @@ pub enum Command {
 
 /// Reads the words after the program's name.
 pub fn parse(mut words: impl Iterator<Item = String>) -> Result<Command, String> {
-    let mut options = Options { only: Vec::new(), quick: false, form: Form::Text, binary: None };
+    let mut options =
+        Options { only: Vec::new(), quick: false, form: Form::Text, out: documents(), allocators: None, binary: None };
     while let Some(word) = words.next() {
         match word.as_str() {
             "serve-bare" => return Ok(Command::Bare),
@@ -80,9 +87,17 @@ pub fn parse(mut words: impl Iterator<Item = String>) -> Result<Command, String>
                 }
                 options.only.push(name);
             }
+            "--allocators" => options.allocators = Some(words.next().ok_or("--allocators needs a folder")?.into()),
+            "--out" => options.out = words.next().ok_or("--out needs a folder")?.into(),
             "--binary" => options.binary = Some(words.next().ok_or("--binary needs a path")?.into()),
             other => return Err(format!("'{other}' is not known")),
         }
     }
     Ok(Command::Measure(options))
+}
+
+/// `docs` of the workspace that cargo started this program from, else of the working directory.
+fn documents() -> PathBuf {
+    let package = std::env::var("CARGO_MANIFEST_DIR").map(PathBuf::from).unwrap_or_default();
+    package.parent().map(|root| root.join("docs")).unwrap_or_else(|| "docs".into())
 }

@@ -13,6 +13,8 @@ use crate::Outcome;
 pub struct Look {
     /// Resident memory, in bytes.
     pub rss: u64,
+    /// What of it is the process's own (heap, stacks); the rest are pages of files, which the kernel can drop and read again.
+    pub own: u64,
     /// Threads.
     pub threads: u64,
     /// Voluntary context switches of all threads that live: each is one wake-up.
@@ -38,6 +40,7 @@ pub fn look(pid: u32) -> Outcome<Look> {
     let ticks: u64 = after_name.get(11..13).ok_or("a short /proc stat")?.iter().filter_map(|t| t.parse::<u64>().ok()).sum();
     Ok(Look {
         rss: field(&status, "VmRSS:")? * 1024,
+        own: field(&status, "RssAnon:")? * 1024,
         threads: field(&status, "Threads:")?,
         wakeups,
         written: field(&io, "write_bytes:")?,

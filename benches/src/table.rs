@@ -4,6 +4,7 @@
 
 use serde_json::{Value, json};
 
+use crate::chart::Chart;
 use crate::machine::Machine;
 use crate::scenario;
 use crate::stats::Spread;
@@ -13,6 +14,8 @@ use crate::stats::Spread;
 pub enum Budget {
     /// The ratio to what stands beside it.
     RatioAtLeast(f64),
+    /// Likewise.
+    RatioAtMost(f64),
     /// The figure itself.
     AtMost(f64),
 }
@@ -26,12 +29,13 @@ pub struct Row {
     beside: Option<(String, f64)>,
     ratio: Option<Spread>,
     budget: Option<Budget>,
+    why: Option<String>,
 }
 
 impl Row {
     /// A figure of several rounds.
     pub fn spread(what: impl Into<String>, unit: &'static str, value: Spread) -> Row {
-        Row { what: what.into(), unit, value, beside: None, ratio: None, budget: None }
+        Row { what: what.into(), unit, value, beside: None, ratio: None, budget: None, why: None }
     }
 
     /// A figure of one measurement.
@@ -52,10 +56,17 @@ impl Row {
         self
     }
 
+    /// Why it is missed, shown where it is.
+    pub fn because(mut self, why: impl Into<String>) -> Row {
+        self.why = Some(why.into());
+        self
+    }
+
     fn met(&self) -> Option<bool> {
         let ratio = self.ratio.map_or(f64::NAN, |r| r.mid);
         self.budget.map(|budget| match budget {
             Budget::RatioAtLeast(bound) => ratio >= bound,
+            Budget::RatioAtMost(bound) => ratio <= bound,
             Budget::AtMost(bound) => self.value.mid <= bound,
         })
     }
@@ -63,6 +74,7 @@ impl Row {
     fn cells(&self) -> [String; 6] {
         let bound = |budget| match budget {
             Budget::RatioAtLeast(bound) => format!("ratio ≥ {bound}"),
+            Budget::RatioAtMost(bound) => format!("ratio ≤ {bound}"),
             Budget::AtMost(bound) => format!("≤ {} {}", figure(bound), self.unit),
         };
         [
@@ -83,6 +95,7 @@ const HEADINGS: [&str; 6] = ["what", "gatelet", "beside it", "ratio", "budget", 
 pub struct Table {
     rows: Vec<(&'static str, Row)>,
     failures: Vec<(&'static str, String)>,
+    plots: Vec<(&'static str, Chart)>,
 }
 
 impl Table {
@@ -94,6 +107,27 @@ impl Table {
     /// Notes that a part could not be measured to its end.
     pub fn failed(&mut self, part: &'static str, why: &str) {
         self.failures.push((part, why.to_string()));
+    }
+
+    /// Adds a plot to a part.
+    pub fn plot(&mut self, part: &'static str, chart: Chart) {
+        self.plots.push((part, chart));
+    }
+
+    /// The plots that can be drawn: the names of their files, and what is in them.
+    pub fn images(&self) -> Vec<(String, String)> {
+        self.plots.iter().filter_map(|(_, chart)| Some((image(chart), chart.svg()?))).collect()
+    }
+
+    /// Whether all parts were measured to their end.
+    pub fn is_whole(&self) -> bool {
+        self.failures.is_empty()
+    }
+
+    /// For each budget that was missed and has a reason: what, and why.
+    fn reasons(&self, part: &str) -> Vec<String> {
+        let missed = self.rows.iter().filter(|(of, row)| *of == part && row.met() == Some(false));
+        missed.filter_map(|(_, row)| Some(format!("*{}* missed: {}", row.what, row.why.as_ref()?))).collect()
     }
 
     fn of(&self, part: &str) -> Vec<[String; 6]> {
@@ -132,9 +166,13 @@ impl Table {
         out
     }
 
-    /// `docs/performance.md`.
-    pub fn markdown(&self, machine: &Machine) -> String {
-        let mut out = format!("# Performance\n\n{INTRODUCTION}\n\nMeasured on {}.\n", machine.line());
+    /// `docs/PERFORMANCE.md`; `command` is what reproduces it, `only` are the parts that were asked for, all where it is empty.
+    pub fn markdown(&self, machine: &Machine, command: &str, only: &[String]) -> String {
+        let introduction = INTRODUCTION.replace("COMMAND", command);
+        let mut out = format!("# Performance\n\n{introduction}\n\nMeasured on {}.\n", machine.line());
+        if !only.is_empty() {
+            out.push_str(&format!("\n**This is no whole run**: it was asked for these parts alone: {}.\n", only.join(", ")));
+        }
         for part in scenario::ALL {
             let (rows, failure) = (self.of(part.name), self.failure(part.name));
             if rows.is_empty() && failure.is_none() {
@@ -147,8 +185,11 @@ impl Table {
             for row in rows {
                 out.push_str(&format!("| {} |\n", row.join(" | ")));
             }
-            if let Some(why) = failure {
+            for why in self.reasons(part.name).into_iter().chain(failure) {
                 out.push_str(&format!("\n{why}\n"));
+            }
+            for (_, chart) in self.plots.iter().filter(|(of, chart)| *of == part.name && chart.svg().is_some()) {
+                out.push_str(&format!("\n![{}]({IMAGES}/{})\n", chart.title, image(chart)));
             }
         }
         out
@@ -163,6 +204,7 @@ impl Table {
             .map(|(part, row)| {
                 let budget = row.budget.map(|budget| match budget {
                     Budget::RatioAtLeast(bound) => json!({"ratioAtLeast": bound}),
+                    Budget::RatioAtMost(bound) => json!({"ratioAtMost": bound}),
                     Budget::AtMost(bound) => json!({"atMost": bound}),
                 });
                 let beside = row.beside.as_ref().map(|(name, value)| json!({"name": name, "value": value}));
@@ -175,14 +217,25 @@ impl Table {
     }
 }
 
+/// Where the plots are, as seen from the document.
+pub const IMAGES: &str = "images";
+
+/// The name of a plot's file.
+fn image(chart: &Chart) -> String {
+    format!("performance-{}.svg", chart.file)
+}
+
 const INTRODUCTION: &str = "\
-Written by `cargo run --release -p gatelet-bench -- --markdown`; don't edit it by hand. The gateway is the release binary in a
-process of its own, asked over its public contract. What is compared takes turns within one run, round by round; a ratio is the
-median of the rounds' ratios, and what stands in brackets is the lowest and the highest round. **Read the ratios, not the
-absolute figures**: those belong to the machine named below, and to how busy it was. *Beside it* is what was measured in the same
-run on the same machine, *budget* what the project holds itself to; a budget that is missed says so. The settings of all runs: a
-token, the rate limit switched off, the log's default level with its output thrown away; where a part needs more, its paragraph
-says it.";
+All of this page, plots included, is written by one command in one run, of the commit that is named below; don't edit it by hand:
+
+    COMMAND
+
+The gateway is the release binary in a process of its own, asked over its public contract. What is compared takes turns within one
+run, round by round; a ratio is the median of the rounds' ratios, and what stands in brackets is the lowest and the highest round.
+**Read the ratios, not the absolute figures**: those belong to the machine named below, and to how busy it was. *Beside it* is what
+was measured in the same run on the same machine, *budget* what the project holds itself to; a budget that is missed says so. The
+settings of all runs: a token, the rate limit switched off, the log's default level with its output thrown away; where a part needs
+more, its paragraph says it.";
 
 /// A number with about three significant digits.
 fn figure(value: f64) -> String {

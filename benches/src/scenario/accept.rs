@@ -1,4 +1,4 @@
-//! Durable accept at 1, 16 and 64 senders, beside a bare group-commit loop; bytes written per message.
+//! Durable accept at 1 to 64 senders, beside a bare group-commit loop; bytes written per message.
 
 use std::fs;
 use std::time::Duration;
@@ -7,12 +7,13 @@ use serde_json::{Value, json};
 
 use super::Scenario;
 use crate::Outcome;
+use crate::chart::{Chart, Series};
 use crate::gateway::{Gateway, Setting, TOKEN, fresh};
 use crate::group;
 use crate::http;
 use crate::load;
 use crate::model::{Manner, Model};
-use crate::stats::Spread;
+use crate::stats::{Spread, Times};
 use crate::table::{Budget, Row, Table};
 
 pub const SCENARIO: Scenario = Scenario {
@@ -28,62 +29,128 @@ the commits of its turn. Every round begins with a new database. Bytes are what 
 
 /// The bytes of a message's text.
 const SIZE: usize = 300;
+/// How many send at once.
+const SENDERS: [usize; 4] = [1, 4, 16, 64];
+
+/// What a number of senders came to, a figure for each round.
+#[derive(Default)]
+struct Figures {
+    bare: Rounds,
+    pure: Rounds,
+    both: Rounds,
+}
+
+/// Figures of the rounds of one of the three.
+#[derive(Default)]
+pub(super) struct Rounds {
+    /// Messages accepted per second.
+    pub(super) rate: Vec<f64>,
+    /// Bytes written for each.
+    bytes: Vec<f64>,
+    /// The gateway's processor time for each, in microseconds.
+    pub(super) cost: Vec<f64>,
+    /// From the request to its 202, in milliseconds.
+    p50: Vec<f64>,
+    pub(super) p99: Vec<f64>,
+}
+
+impl Rounds {
+    fn add(&mut self, rate: f64, bytes: f64, cost: f64, times: &Times) {
+        self.rate.push(rate);
+        self.bytes.push(bytes);
+        self.cost.push(cost);
+        self.p50.push(times.at(0.5) / 1e3);
+        self.p99.push(times.at(0.99) / 1e3);
+    }
+}
+
+/// The settings of a gateway that only accepts: its one turn worker waits for a model that never answers.
+pub(super) fn alone(hanging: &Model) -> Value {
+    let mut config = hanging.config();
+    config["gateway"] = json!({"workers": {"turns": 1}});
+    config
+}
 
 fn run(setting: &Setting, table: &mut Table) -> Outcome<()> {
-    let (rounds, lasting) = setting.pick((2, Duration::from_millis(500)), (5, Duration::from_secs(2)));
+    let (rounds, lasting) = setting.pick((2, Duration::from_millis(200)), (5, Duration::from_millis(1500)));
     let (hanging, instant) = (Model::start(Manner::Hanging)?, Model::start(Manner::Instant)?);
-    let mut alone = hanging.config();
-    alone["gateway"] = json!({"workers": {"turns": 1}});
-    let with_turns = instant.config();
-    for senders in [1, 16, 64] {
-        let (mut bare, mut bare_bytes) = (Vec::new(), Vec::new());
-        let (mut pure, mut bytes, mut costs, mut both) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+    let (alone, with_turns) = (alone(&hanging), instant.config());
+    let mut all = Vec::new();
+    for senders in SENDERS {
+        let mut figures = Figures::default();
         for _ in 0..rounds {
             let folder = fresh(setting)?;
             let grouped = group::run(&folder, senders, SIZE, lasting)?;
             fs::remove_dir_all(&folder)?;
-            bare.push(grouped.rate);
-            bare_bytes.push(grouped.bytes);
-            let accepted = accept(setting, &alone, senders, lasting)?;
-            pure.push(accepted.rate);
-            bytes.push(accepted.bytes);
-            costs.push(accepted.cost);
-            both.push(accept(setting, &with_turns, senders, lasting)?.rate);
+            figures.bare.add(grouped.rate, grouped.bytes, f64::NAN, &grouped.times);
+            accept(setting, &alone, senders, lasting, &mut figures.pure)?;
+            accept(setting, &with_turns, senders, lasting, &mut figures.both)?;
         }
-        let what = if senders == 1 { "1 sender".to_string() } else { format!("{senders} senders") };
-        let mut row = Row::spread(format!("accept alone, {what}"), "/s", Spread::of(&pure));
-        row = row.beside("bare", Spread::of(&bare).mid, Spread::ratio(&pure, &bare));
-        table.add(SCENARIO.name, if senders == 64 { row.budget(Budget::RatioAtLeast(0.8)) } else { row });
-        let row = Row::spread(format!("with turns, {what}"), "/s", Spread::of(&both));
-        table.add(SCENARIO.name, row.beside("bare", Spread::of(&bare).mid, Spread::ratio(&both, &bare)));
-        let row = Row::spread(format!("written per message, {what}"), "bytes", Spread::of(&bytes));
-        table.add(SCENARIO.name, row.beside("bare", Spread::of(&bare_bytes).mid, Spread::ratio(&bytes, &bare_bytes)));
-        table.add(SCENARIO.name, Row::spread(format!("processor time per message, {what}"), "µs", Spread::of(&costs)));
+        show(senders, &figures, table);
+        all.push(figures);
     }
+    plots(&all, table);
     Ok(())
 }
 
-/// What a round came to.
-struct Accepted {
-    /// Messages accepted per second.
-    rate: f64,
-    /// Bytes written for each.
-    bytes: f64,
-    /// The gateway's processor time for each, in microseconds.
-    cost: f64,
+/// One round with a gateway of its own.
+fn accept(setting: &Setting, config: &Value, senders: usize, lasting: Duration, into: &mut Rounds) -> Outcome<()> {
+    load(&Gateway::start(setting, config)?, senders, lasting, into)
 }
 
-/// One round with a gateway of its own.
-fn accept(setting: &Setting, config: &Value, senders: usize, lasting: Duration) -> Outcome<Accepted> {
-    let gateway = Gateway::start(setting, config)?;
+/// One round on a gateway that was just started.
+pub(super) fn load(gateway: &Gateway, senders: usize, lasting: Duration, into: &mut Rounds) -> Outcome<()> {
     let before = gateway.look()?;
     let loaded = load::run(gateway.address, senders, lasting, 202, messages())?;
     let (after, served) = (gateway.look()?, loaded.served as f64);
-    Ok(Accepted {
-        rate: loaded.rate(),
-        bytes: (after.written - before.written) as f64 / served,
-        cost: (after.cpu - before.cpu) * 1e6 / served,
-    })
+    let (bytes, cost) = ((after.written - before.written) as f64 / served, (after.cpu - before.cpu) * 1e6 / served);
+    into.add(loaded.rate(), bytes, cost, &loaded.times);
+    Ok(())
+}
+
+fn show(senders: usize, figures: &Figures, table: &mut Table) {
+    let what = if senders == 1 { "1 sender".to_string() } else { format!("{senders} senders") };
+    let Figures { bare, pure, both } = figures;
+    let beside = |what: String, unit, own: &[f64], to: &[f64]| {
+        Row::spread(what, unit, Spread::of(own)).beside("bare", Spread::of(to).mid, Spread::ratio(own, to))
+    };
+    let rate = beside(format!("accept alone, {what}"), "/s", &pure.rate, &bare.rate);
+    let why = format!(
+        "a message takes {:.0} µs of the gateway's processor time (HTTP, JSON, deduplication, its rows), a bare row next to none; the load \
+generator runs on the same cores",
+        Spread::of(&pure.cost).mid
+    );
+    let held = if senders == 64 { rate.budget(Budget::RatioAtLeast(0.8)).because(why) } else { rate };
+    let rows = [
+        held,
+        beside(format!("until the 202, alone, p50, {what}"), "ms", &pure.p50, &bare.p50),
+        beside(format!("until the 202, alone, p99, {what}"), "ms", &pure.p99, &bare.p99),
+        beside(format!("with turns, {what}"), "/s", &both.rate, &bare.rate),
+        beside(format!("written per message, alone, {what}"), "bytes", &pure.bytes, &bare.bytes),
+        Row::spread(format!("processor time per message, alone, {what}"), "µs", Spread::of(&pure.cost)),
+    ];
+    rows.into_iter().for_each(|row| table.add(SCENARIO.name, row));
+}
+
+fn plots(all: &[Figures], table: &mut Table) {
+    let line = |name: &str, rounds: &dyn Fn(&Figures) -> &Vec<f64>| Series {
+        name: name.to_string(),
+        points: SENDERS.iter().zip(all).map(|(senders, of)| (*senders as f64, Spread::of(rounds(of)).mid)).collect(),
+    };
+    let rates = vec![
+        line("accept alone", &|f| &f.pure.rate),
+        line("with turns", &|f| &f.both.rate),
+        line("bare group commit", &|f| &f.bare.rate),
+    ];
+    let times = vec![
+        line("accept alone, p50", &|f| &f.pure.p50),
+        line("accept alone, p99", &|f| &f.pure.p99),
+        line("bare, p50", &|f| &f.bare.p50),
+        line("bare, p99", &|f| &f.bare.p99),
+    ];
+    let chart = |file, title, y, series| Chart { file, title, x: "senders at once", y, is_log: true, series };
+    table.plot(SCENARIO.name, chart("accept-rate", "Messages on disk per second, by senders", "messages/s", rates));
+    table.plot(SCENARIO.name, chart("accept-time", "From the request to its 202, by senders", "ms", times));
 }
 
 /// Writes one message after the other, each sender's as a user of its own.

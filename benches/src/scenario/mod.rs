@@ -3,6 +3,8 @@
 //! Invariant: each part starts its own gateways and ends them, so that any may be run alone.
 
 mod accept;
+mod allocators;
+mod growth;
 mod health;
 mod idle;
 mod reply;
@@ -39,8 +41,10 @@ pub const ALL: &[Scenario] = &[
     start::SCENARIO,
     idle::SCENARIO,
     sockets::SCENARIO,
+    growth::SCENARIO,
     waiting::SCENARIO,
     slow::SCENARIO,
+    allocators::SCENARIO,
 ];
 
 /// Bytes as MiB.

@@ -31,7 +31,7 @@ fn run(setting: &Setting, table: &mut Table) -> Outcome<()> {
 }
 
 fn round(setting: &Setting, table: &mut Table, name: &str, config: &Value) -> Outcome<()> {
-    let (count, lasting) = setting.pick((1000, Duration::from_secs(2)), (10_000, Duration::from_secs(8)));
+    let (count, lasting) = setting.pick((1000, Duration::from_secs(1)), (10_000, Duration::from_secs(8)));
     let gateway = Gateway::start(setting, config)?;
     let address = gateway.address;
     let (calm, _) = ask(address, lasting.min(Duration::from_secs(2)))?;

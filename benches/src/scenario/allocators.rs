@@ -1,0 +1,103 @@
+//! The same gateway, static with musl, on musl's own allocator, on mimalloc, and the usual one with glibc beside them.
+//!
+//! Invariant: measured only where the programs were given (`--allocators`), which `.ci/allocators` builds of this commit.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use super::accept::{self, Rounds};
+use super::{Scenario, idle, mib};
+use crate::Outcome;
+use crate::gateway::{Gateway, Setting};
+use crate::model::{Manner, Model};
+use crate::stats::Spread;
+use crate::table::{Row, Table};
+
+pub const SCENARIO: Scenario = Scenario {
+    name: "allocators",
+    title: "Allocators on musl",
+    note: "Static programs for x86_64, built as the ones for small boards are: *musl's own* is gatelet as it is, *mimalloc* has it as Rust's allocator (SQLite, which is C, keeps musl's); *glibc* is the \
+dynamic release binary that all other parts measure. They take turns. Accept is as in the part above, alone; *at rest* is 3 s after the start, *after* is a second after 2,000 messages of \
+16 senders were answered and a second after the acceptance of 64 senders.",
+    run,
+};
+
+/// One program and its figures, one for each round.
+struct Program {
+    name: &'static str,
+    path: PathBuf,
+    accepts: [Rounds; 2],
+    at_rest: Vec<f64>,
+    answered: Vec<f64>,
+    accepted: Vec<f64>,
+}
+
+const SENDERS: [usize; 2] = [16, 64];
+
+fn run(setting: &Setting, table: &mut Table) -> Outcome<()> {
+    let Some(folder) = &setting.allocators else { return Ok(()) };
+    let program = |name, path| Program {
+        name,
+        path,
+        accepts: Default::default(),
+        at_rest: Vec::new(),
+        answered: Vec::new(),
+        accepted: Vec::new(),
+    };
+    let mut programs = [
+        program("musl's own", folder.join("gatelet")),
+        program("mimalloc", folder.join("gatelet-mimalloc")),
+        program("glibc", setting.binary.clone()),
+    ];
+    let (rounds, lasting) = setting.pick((1, Duration::from_millis(200)), (3, Duration::from_secs(2)));
+    let (hanging, instant) = (Model::start(Manner::Hanging)?, Model::start(Manner::Instant)?);
+    for round in 0..rounds {
+        for turn in 0..programs.len() {
+            let at = (round + turn) % programs.len();
+            let Program { path, accepts, at_rest, answered, accepted, .. } = &mut programs[at];
+            for (senders, into) in SENDERS.into_iter().zip(accepts) {
+                let gateway = Gateway::start_of(path, setting, &accept::alone(&hanging))?;
+                accept::load(&gateway, senders, lasting, into)?;
+                if senders == SENDERS[1] {
+                    std::thread::sleep(Duration::from_secs(1));
+                    accepted.push(mib(gateway.look()?.rss));
+                }
+            }
+            let gateway = Gateway::start_of(path, setting, &instant.config())?;
+            std::thread::sleep(setting.pick(Duration::from_millis(300), Duration::from_secs(3)));
+            at_rest.push(mib(gateway.look()?.rss));
+            idle::talk(&gateway, setting.pick(200, 2000))?;
+            gateway.settled(Duration::from_secs(120))?;
+            std::thread::sleep(Duration::from_secs(1));
+            answered.push(mib(gateway.look()?.rss));
+        }
+    }
+    show(&programs, table)
+}
+
+fn show(programs: &[Program], table: &mut Table) -> Outcome<()> {
+    type Of = fn(&Program) -> &Vec<f64>;
+    let figures: [(&str, &'static str, Of); 7] = [
+        ("accept, 16 senders", "/s", |p| &p.accepts[0].rate),
+        ("accept, 64 senders", "/s", |p| &p.accepts[1].rate),
+        ("until the 202, p99, 64 senders", "ms", |p| &p.accepts[1].p99),
+        ("processor time per message, 64 senders", "µs", |p| &p.accepts[1].cost),
+        ("memory at rest", "MiB", |p| &p.at_rest),
+        ("memory after 2,000 answers", "MiB", |p| &p.answered),
+        ("memory after acceptance by 64", "MiB", |p| &p.accepted),
+    ];
+    let own = &programs[0];
+    for (what, unit, of) in figures {
+        table.add(SCENARIO.name, Row::spread(format!("{what}: {}", own.name), unit, Spread::of(of(own))));
+        for other in &programs[1..] {
+            let row = Row::spread(format!("{what}: {}", other.name), unit, Spread::of(of(other)));
+            let row = row.beside(own.name, Spread::of(of(own)).mid, Spread::ratio(of(other), of(own)));
+            table.add(SCENARIO.name, row);
+        }
+    }
+    for program in programs {
+        let bytes = std::fs::metadata(&program.path)?.len() as f64;
+        table.add(SCENARIO.name, Row::one(format!("size: {}", program.name), "bytes", bytes));
+    }
+    Ok(())
+}
