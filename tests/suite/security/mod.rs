@@ -2,6 +2,7 @@
 //! each. Those that belong to one part of the gateway stand with that part; here are the ones that go through all of it.
 
 mod browsers;
+mod canaries;
 mod routes;
 
 use std::sync::atomic::{AtomicU32, Ordering};
