@@ -3,7 +3,10 @@
 
 mod browsers;
 mod canaries;
+mod policy;
 mod routes;
+mod sources;
+mod surface;
 
 use std::sync::atomic::{AtomicU32, Ordering};
 
@@ -89,6 +92,7 @@ fn described(gateway: &Gateway) -> Vec<Described> {
 fn check_answer(answer: &Answer, what: &str) {
     let shared = answer.headers.iter().find(|(name, _)| name.starts_with("access-control-"));
     assert!(shared.is_none(), "{what}: {shared:?}");
+    assert!(answer.header("set-cookie").is_none(), "{what}: a browser would send a cookie along by itself");
     assert_eq!(answer.header("x-content-type-options"), Some("nosniff"), "{what}: {:?}", answer.headers);
     assert!(answer.status < 500, "{what}: {} {}", answer.status, answer.text());
 }
