@@ -7,6 +7,7 @@ mod policy;
 mod routes;
 mod sources;
 mod surface;
+mod table;
 
 use std::sync::atomic::{AtomicU32, Ordering};
 
