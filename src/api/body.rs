@@ -7,8 +7,8 @@ use serde_json::{Map, Value};
 use crate::api::error::ApiError;
 use crate::net::http::Head;
 
-/// Refuses bodies that are not plain JSON. A body without a type is taken for JSON: browsers always name one, so a page can't
-/// use that to reach us without asking (CORS).
+/// Refuses bodies that are not plain JSON. A body without a type is taken for JSON. A foreign page could send one (a `Blob`
+/// has none), but not without its `Origin`, which is refused before.
 ///
 /// # Errors
 /// 415.

@@ -48,6 +48,12 @@ pub fn run(options: &Options) -> Result<(), Failure> {
     };
     let address = gateway.address();
     log::info!(configuration = source.as_str(), data_dir = data_dir.display().to_string().as_str(), took_us = (clock.mono() - started).as_micros() as u64; "gatelet {} serves on http://{address}", env!("CARGO_PKG_VERSION"));
+    if !address.ip().is_loopback() {
+        log::warn!(
+            "it speaks plain HTTP, so who can read along on {} reads tokens: put a proxy with TLS before it and leave it on 127.0.0.1",
+            address.ip()
+        );
+    }
     if let Some(token) = &gateway.made_token {
         greet(&address.to_string(), token, &data_dir);
     }

@@ -1,11 +1,24 @@
 // What agents and strangers write is shown, never obeyed: markup, links that run, pictures that tell, texts that hide or swell.
 
-import { ask, audit, check, go, open, run, signIn, tokens } from "./browser.mjs";
+import { ask, audit, check, go, open, run, signIn, tokens, url } from "./browser.mjs";
 
 await run(async (browser) => {
   const page = await open(browser);
   page.setDefaultTimeout(20000);
   await signIn(page, tokens.admin);
+  // B1: an address that somebody else made up names no other gateway: whatever goes to another host is a failure (`open`).
+  const elsewhere = encodeURIComponent("ws://127.0.0.1:9/ws");
+  for (const name of ["gatewayUrl", "gateway", "url", "ws", "server", "host", "api"]) {
+    const sockets = [];
+    const note = (socket) => sockets.push(socket.url());
+    page.on("websocket", note);
+    await page.goto(`${url}/?${name}=${elsewhere}#/chat?${name}=${elsewhere}`);
+    await page.waitForSelector("#main .view");
+    for (let i = 0; i < 50 && sockets.length === 0; i++) await page.waitForTimeout(100);
+    page.off("websocket", note);
+    check(sockets.length > 0 && sockets.every((to) => to === `${url.replace("http", "ws")}/ws`), `?${name}=: it connects to ${sockets}`);
+  }
+  await go(page, "chat");
   const asks = Number(await ask("how many"));
   for (let i = 0; i < asks; i++) {
     await page.fill("#say", `hostile ${i}`);

@@ -15,7 +15,7 @@ const PAGES: [&str; 13] = [
     "../README",
     "README.zh-CN",
     "install",
-    "security",
+    "SECURITY",
     "agents",
     "mcp",
     "channels",

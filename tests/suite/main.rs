@@ -27,5 +27,6 @@ mod lifecycle;
 mod model_server;
 mod openai;
 mod openai_sdk;
+mod security;
 mod tools;
 mod websocket;

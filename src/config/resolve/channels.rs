@@ -113,7 +113,7 @@ impl Resolver<'_> {
             homeserver: self.formed(Some(&raw.homeserver), path, "homeserver", text::url)?,
             user_id: raw.user_id.clone(),
             access_token: self.keyed(raw.access_token.as_ref(), path, "accessToken", Use::Key),
-            password: self.keyed(raw.password.as_ref(), path, "password", Use::Key),
+            password: self.keyed(raw.password.as_ref(), path, "password", Use::Password),
         }))
     }
 
@@ -154,7 +154,7 @@ impl Resolver<'_> {
             host,
             port,
             username: raw.username.clone(),
-            password: self.keyed(raw.password.as_ref(), path, "password", Use::Key),
+            password: self.keyed(raw.password.as_ref(), path, "password", Use::Password),
             client_id: raw.client_id.clone(),
             ca_file: raw.ca_file.as_ref().map(|file| self.path(file, &join(path, "caFile"))),
             subscribe: raw.subscribe.clone(),

@@ -32,6 +32,8 @@ pub(in crate::config) enum Use {
     Signing,
     /// Another server's key: whatever that server gave, as long as it fits into a header.
     Key,
+    /// A password that a person chose for another server: it travels in a body, so blanks and any script are fine.
+    Password,
     /// The value of a program's environment variable: any text without a NUL, an empty one too.
     Variable,
 }
@@ -116,13 +118,16 @@ pub(super) fn complaint(text: &str, used: Use) -> Option<String> {
     if text == REDACTED {
         return Some("\"***\", which stands for a secret and is none; write the secret itself, {\"env\"} or {\"file\"}".into());
     }
+    if used == Use::Password && text.chars().any(char::is_control) {
+        return Some("control characters, which no password has".into());
+    }
     if matches!(used, Use::Token | Use::Key) && !text.bytes().all(|b| (0x21..=0x7e).contains(&b)) {
         return Some("blanks, control characters or characters beyond ASCII, which no header carries".into());
     }
     if text.starts_with("${") || text.starts_with("$(") || text.starts_with('<') && text.ends_with('>') {
         return Some("a placeholder that nothing filled in; variables are written {\"env\": \"NAME\"}".into());
     }
-    if matches!(used, Use::Key | Use::Variable) {
+    if matches!(used, Use::Key | Use::Password | Use::Variable) {
         return None;
     }
     if PLACEHOLDERS.iter().any(|p| bare.contains(p)) || different.len() < DIFFERENT_CHARS_MIN && chars >= TOKEN_CHARS_MIN {

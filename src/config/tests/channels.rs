@@ -92,6 +92,8 @@ fn a_matrix_channel() {
         channel
     };
     check(of(json!({"password": "a-password"})), &[]);
+    check(of(json!({"password": "a pass phrase, mit Umlauten: äöü"})), &[]);
+    check(of(json!({"password": "two\nlines"})), &["$.channels.c.password: control characters, which no password has"]);
     check(of(json!({})), &["$.channels.c: needs `accessToken` or `password`"]);
     let account = "$.channels.c.userId: not an account; expected a whole Matrix id, as @ana:example.org";
     check(of(json!({"password": "a-password", "userId": "bot"})), &[account]);

@@ -1,4 +1,4 @@
-//! Who gets in, what each role may do, and what guessing costs.
+//! Who gets in, and what guessing costs. What each role may do is walked in `security/routes.rs`.
 
 mod browser;
 mod limits;
@@ -7,123 +7,11 @@ mod owners;
 mod replay;
 mod webhook;
 
-use std::collections::BTreeSet;
-
 use serde_json::json;
 
-use crate::support::gateway::{ADMIN, Gateway, OPERATOR, USER, credentials};
-use crate::support::http::Answer;
+use crate::support::gateway::{ADMIN, Gateway, credentials};
 use crate::support::model::echo_config;
 use crate::support::{eventually, merged};
-
-/// What may be read without a credential; everything else is refused with 401.
-const PUBLIC: [&str; 4] = ["/", "/health", "/ready", "/openapi.json"];
-
-/// The least role of each route that changes or shows something of others.
-const ROLES: &[(&str, &str, &str)] = &[
-    ("GET", "/api/config", "admin"),
-    ("PUT", "/api/config", "admin"),
-    ("PATCH", "/api/config", "admin"),
-    ("GET", "/api/audit", "admin"),
-    ("GET", "/api/logs", "admin"),
-    ("GET", "/api/channels", "operator"),
-    ("POST", "/api/channels/default/reconnect", "operator"),
-    ("GET", "/api/agents", "operator"),
-    ("GET", "/api/tools", "operator"),
-    ("DELETE", "/api/tools/rules/rul_x", "operator"),
-    ("GET", "/api/approvals", "operator"),
-    ("GET", "/api/approvals/apr_x", "operator"),
-    ("POST", "/api/approvals/apr_x", "operator"),
-    ("GET", "/api/outbox", "operator"),
-    ("POST", "/api/outbox/dlv_x/retry", "operator"),
-    ("DELETE", "/api/outbox/dlv_x", "operator"),
-    ("GET", "/api/metrics", "operator"),
-    ("GET", "/metrics", "operator"),
-];
-
-/// The described routes with their parameters filled in: `(METHOD, path)`.
-fn described(gateway: &Gateway) -> Vec<(String, String)> {
-    let api = gateway.call("GET", "/openapi.json").send().expect(200).json();
-    let mut routes = Vec::new();
-    for (path, methods) in api["paths"].as_object().expect("paths") {
-        let filled: Vec<&str> = path.split('/').map(|p| if p.starts_with('{') { "x" } else { p }).collect();
-        for method in methods
-            .as_object()
-            .expect("methods")
-            .keys()
-            .filter(|m| matches!(m.as_str(), "get" | "put" | "post" | "patch" | "delete"))
-        {
-            routes.push((method.to_uppercase(), filled.join("/")));
-        }
-    }
-    assert!(routes.len() > 15, "{routes:?}");
-    routes
-}
-
-fn try_route(gateway: &Gateway, method: &str, path: &str, token: Option<&str>) -> Answer {
-    let mut call = gateway.call(method, path);
-    if let Some(token) = token {
-        call = call.token(token);
-    }
-    if method != "GET" && method != "DELETE" {
-        call = call.header("Content-Type", "application/json").body("{"); // so that nothing is done even where it is allowed
-    }
-    call.send()
-}
-
-#[test]
-fn every_route_wants_a_credential() {
-    let gateway = Gateway::start(echo_config());
-    let before = gateway.read_config();
-    let mut routes = described(&gateway);
-    routes.extend(ROLES.iter().map(|(m, p, _)| (m.to_string(), p.to_string())));
-    routes.push(("GET".into(), "/ws".into()));
-    routes.push(("POST".into(), "/webhook/default".into()));
-    let mut open = BTreeSet::new();
-    for (method, path) in &routes {
-        let answer = try_route(&gateway, method, path, None);
-        if answer.status == 401 {
-            assert_eq!(answer.header("www-authenticate").map(|v| v.starts_with("Bearer")), Some(true), "{method} {path}");
-            let message = if path.starts_with("/v1/") {
-                answer.expect_openai_error(401, "invalid_api_key")["message"].as_str().unwrap_or_default().to_string()
-            } else {
-                answer.expect_error(401, "unauthorized").field("message")
-            };
-            assert_eq!(message, "Unauthorized", "{method} {path}");
-        } else if path == "/ws" {
-            assert!(matches!(answer.status, 400 | 426), "no handshake: {}", answer.status); // its credential may come in a frame
-        } else {
-            open.insert(path.clone());
-        }
-    }
-    open.retain(|p| !PUBLIC.contains(&p.as_str()));
-    assert!(open.is_empty(), "open to anybody: {open:?}");
-    assert_eq!(gateway.read_config(), before);
-}
-
-#[test]
-fn each_role_may_do_what_it_may_and_no_more() {
-    let gateway = Gateway::start(echo_config());
-    let before = gateway.read_config();
-    for (method, path, least) in ROLES {
-        for (token, role) in [(USER, "user"), (OPERATOR, "operator")] {
-            let allowed = *least == role;
-            let answer = try_route(&gateway, method, path, Some(token));
-            if allowed {
-                assert!(!matches!(answer.status, 401 | 403 | 405), "{method} {path} as {role}: {}", answer.text());
-            } else {
-                answer.expect_error(403, "forbidden");
-            }
-        }
-    }
-    for (method, path) in described(&gateway) {
-        let answer = try_route(&gateway, &method, &path, Some(ADMIN));
-        if !path.starts_with("/webhook") {
-            assert!(!matches!(answer.status, 401 | 403), "{method} {path} as admin: {}", answer.text());
-        }
-    }
-    assert_eq!(gateway.read_config(), before);
-}
 
 #[test]
 fn what_is_no_credential_is_refused() {

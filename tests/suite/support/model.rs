@@ -126,12 +126,17 @@ impl Model {
 
     /// Its entry under `providers`.
     pub fn provider(&self) -> Value {
-        let (name, base) = match self.wire {
-            Wire::OpenAi => ("openai", "/v1"),
-            Wire::Anthropic => ("anthropic", ""),
+        let name = match self.wire {
+            Wire::OpenAi => "openai",
+            Wire::Anthropic => "anthropic",
         };
-        let base = format!("http://127.0.0.1:{}{base}", self.served.port);
-        json!({"type": name, "baseUrl": base, "apiKey": "key-00000000000000000000"})
+        json!({"type": name, "baseUrl": self.base(), "apiKey": "key-00000000000000000000"})
+    }
+
+    /// Its `baseUrl`.
+    pub fn base(&self) -> String {
+        let base = if matches!(self.wire, Wire::OpenAi) { "/v1" } else { "" };
+        format!("http://127.0.0.1:{}{base}", self.served.port)
     }
 
     /// A configuration whose agent `main` is this model.
