@@ -1,11 +1,10 @@
-//! The heartbeat: every `gateway.heartbeat.interval` a look at channels, agents and their providers, memory, the store and the workers' progress.
+//! The heartbeat: every `gateway.heartbeat.interval` a look at channels, agents and their providers, memory, the store, what is written and the workers' progress.
 //!
 //! Invariant: a look never waits for a channel: its state is read from memory, and each channel's own thread watches its connection, so that
 //! none delays another. What it finds is logged once per
 //! change and shown by `/ready`.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 use serde_json::json;
 
@@ -13,7 +12,6 @@ use crate::agent::AgentState;
 use crate::base::threads::STACK;
 use crate::channel::ChannelState;
 use crate::flow::{Flow, turns};
-use crate::telemetry::process::Process;
 
 /// One look.
 pub fn beat(flow: &Arc<Flow>) {
@@ -37,7 +35,9 @@ pub fn beat(flow: &Arc<Flow>) {
     }
     probe(flow);
     turns::urgent(flow); // what a lost errand left
-    memory(flow);
+    flow.is_overloaded();
+    flow.watch_disk();
+    flow.store.tidy();
     if flow.store.health(false).is_err() && flow.store.health(true).is_ok() {
         log::info!("the store can write again");
         flow.nudge_turns();
@@ -57,17 +57,5 @@ fn probe(flow: &Arc<Flow>) {
     let clock = flow.clock.clone();
     if let Err(e) = flow.threads.spawn_once("probe", STACK, move || due.iter().for_each(|c| c.probe(&clock))) {
         log::warn!("providers that failed could not be looked at: {e}");
-    }
-}
-
-fn memory(flow: &Flow) {
-    let (rss, max) = (Process::read().resident_bytes.unwrap_or(0), flow.settings.get().max_memory);
-    let over = rss > max;
-    if over != flow.overloaded.swap(over, Ordering::Relaxed) {
-        if over {
-            log::warn!(rss, max; "memory is over gateway.limits.maxMemory: new messages are refused until it is below");
-        } else {
-            log::info!(rss, max; "memory is below gateway.limits.maxMemory again");
-        }
     }
 }

@@ -5,13 +5,13 @@
 
 use std::time::Duration;
 
+use crate::config::Retention;
 use crate::domain::{
     Accepted, Approval, ApprovalState, Attempt, Claim, CutOff, Decision, Delivery, DeliveryState, Entry, FinishedTurn,
     InboundMessage, Job, JobRun, LearnedRule, MessageState, NewInbound, NewOutbound, Note, Outcome, Pairing, SessionInfo, Spent,
     Step, Summary, Usage,
 };
 use crate::store::sqlite::approvals::Settled;
-use crate::store::sqlite::audit::Old;
 use crate::store::sqlite::outbox::Put;
 use crate::store::sqlite::ready::Next;
 use crate::store::sqlite::recover::Look;
@@ -23,7 +23,7 @@ use crate::store::sqlite::{
     SqliteStore, approvals, attachments, audit, cursors, delivering, inbox, jobs, notes, outbox, pairings, sessions, steering,
     usage,
 };
-use crate::store::{AuditEntry, Depths, Done, Listed, Page, Recovery, Result, Seen, Store, StoreError};
+use crate::store::{AuditEntry, Depths, Done, Listed, Page, Recovery, Result, Seen, Space, Store, StoreError};
 
 const SOFT: bool = true;
 const DURABLE: bool = false;
@@ -428,14 +428,28 @@ impl Store for SqliteStore {
         if self.shared.is_closed() { Err(StoreError::Stopped) } else { self.shared.health() }
     }
 
-    fn prune(&self, keep: Duration) -> Result<u64> {
-        let mut gone = 0;
-        for old in Old::ALL {
-            while let (step, true) = self.write(SOFT, move |sql| audit::prune(sql, old, keep))? {
-                gone += step;
-            }
-        }
-        Ok(gone)
+    fn keep(&self, retention: Retention) {
+        self.shared.meter.keep.set(retention);
+    }
+
+    fn prune(&self) -> Result<u64> {
+        self.prune_all()
+    }
+
+    fn make_room(&self) -> Result<u64> {
+        SqliteStore::make_room(self)
+    }
+
+    fn space(&self) -> Space {
+        self.shared.meter.space()
+    }
+
+    fn tidy(&self) {
+        self.ask_to_tidy();
+    }
+
+    fn shrink(&self) {
+        self.drop_caches();
     }
 
     fn close(&self) {

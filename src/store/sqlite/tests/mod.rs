@@ -29,6 +29,7 @@ use rusqlite::Connection;
 use crate::base::clock::Clock;
 use crate::base::ids::new_id;
 use crate::base::threads::Threads;
+use crate::config::{Kept, Retention};
 use crate::domain::{
     Accepted, Approval, ApprovalState, Attempt, Claim, CutOff, Delivery, FinishedTurn, Handoff, InboundMessage, NewInbound,
     NewOutbound, Outcome, Spent, Step, StepKind,
@@ -62,7 +63,9 @@ impl Home {
     }
 
     pub(super) fn open(&mut self) {
-        self.store = Some(SqliteStore::open(&self.path(), self.clock.clone(), &self.threads).unwrap());
+        let store = SqliteStore::open(&self.path(), self.clock.clone(), &self.threads).unwrap();
+        store.keep(brief());
+        self.store = Some(store);
     }
 
     pub(super) fn store(&self) -> Arc<SqliteStore> {
@@ -98,6 +101,13 @@ impl std::ops::Deref for Home {
     fn deref(&self) -> &SqliteStore {
         self.store.as_ref().unwrap()
     }
+}
+
+/// The shortest that repeats and what was sent can be known.
+pub(super) fn brief() -> Retention {
+    let week = Duration::from_secs(7 * 86_400);
+    let outbox = Kept { max_age: Some(week), max_bytes: None };
+    Retention { repeats: week, outbox, ..Retention::default() }
 }
 
 /// A message of `user`'s on the channel `door`, without an outside id.
