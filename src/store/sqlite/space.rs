@@ -101,8 +101,9 @@ impl Meter {
 
     /// What is counted, and the bound on it.
     pub(super) fn space(&self) -> Space {
-        let used = [&self.used, &self.log, &self.files].iter().map(|size| size.load(Ordering::Relaxed)).sum();
-        Space { used, max: self.keep.get().max_bytes }
+        let [used, log, files] = [&self.used, &self.log, &self.files].map(|size| size.load(Ordering::Relaxed));
+        // What the log has beyond that, removing rows would only make longer: it is cut at rest.
+        Space { used: used + log.min(schema::LOG_BYTES_KEPT) + files, max: self.keep.get().max_bytes }
     }
 
     /// Whether more than a quarter of the database is free, and worth the writing.
@@ -292,7 +293,11 @@ pub(super) fn tidy(conn: &Connection, shared: &Shared, path: &Path, goes_on: imp
         if !meter.has_slack() || !goes_on() {
             break;
         }
-        conn.execute_batch(&format!("PRAGMA incremental_vacuum({PAGES})"))?;
+        // It gives back a page a row.
+        let mut vacuum = conn.prepare_cached(&format!("PRAGMA incremental_vacuum({PAGES})"))?;
+        let mut rows = vacuum.query([])?;
+        while rows.next()?.is_some() {}
+        drop(rows);
         meter.sample(conn, path)?;
     }
     if goes_on() && (meter.has_long_log() || !meter.has_slack()) {

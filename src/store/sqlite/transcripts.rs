@@ -11,6 +11,8 @@ use crate::store::sqlite::{attachments, prune};
 
 /// Messages looked at in one step.
 const STEP: i64 = 100;
+/// Bytes of texts that one step takes away, and what its last message has beyond: their pages are overwritten, which takes its time.
+const STEP_BYTES: i64 = 128 * 1024;
 /// Sessions looked at in one step.
 const SESSIONS: i64 = 500;
 
@@ -91,11 +93,16 @@ pub(super) fn shed(sql: &Sql<'_>, from: i64, cutoff: i64) -> Ran<Shed> {
             }
             continue;
         }
+        let seq = row.seq;
         for row in whole_turn(sql, row, cutoff)? {
             last = last.max(row.seq);
             done.gone += 1;
             done.bytes += row.bytes;
             forget(sql, &row, &marks, &mut done.files)?;
+        }
+        if done.bytes >= STEP_BYTES {
+            done.next = Some(seq);
+            break;
         }
     }
     if last > marks.shed {

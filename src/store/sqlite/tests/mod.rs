@@ -15,6 +15,7 @@ mod life;
 mod notes;
 mod pairings;
 mod recover;
+mod space;
 mod turns;
 mod urgent;
 mod usage;
@@ -31,7 +32,7 @@ use crate::base::ids::new_id;
 use crate::base::threads::Threads;
 use crate::config::{Kept, Retention};
 use crate::domain::{
-    Accepted, Approval, ApprovalState, Attempt, Claim, CutOff, Delivery, FinishedTurn, Handoff, InboundMessage, NewInbound,
+    Accepted, Approval, ApprovalState, Attempt, Claim, CutOff, Delivery, DeliveryState, FinishedTurn, Handoff, InboundMessage, NewInbound,
     NewOutbound, Outcome, Spent, Step, StepKind,
 };
 use crate::store::sqlite::SqliteStore;
