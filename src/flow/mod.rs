@@ -181,6 +181,8 @@ pub struct Flow {
     memory: MemoryGuard,
     /// What goes by age and size.
     keeper: Keeper,
+    /// What the heartbeat found.
+    findings: heartbeat::Findings,
     turn_workers: usize,
     /// Turn workers between a claim and its end, of which what is to be sent is known then.
     turning: AtomicUsize,
@@ -251,6 +253,7 @@ impl Flow {
             urgent_end: Stop::new(),
             memory: MemoryGuard::default(),
             keeper: Keeper::default(),
+            findings: heartbeat::Findings::default(),
             turn_workers: workers.turns,
             turning: AtomicUsize::new(0),
             sending: AtomicUsize::new(0),

@@ -133,6 +133,7 @@ impl Flow {
             return;
         }
         match self.store.make_room() {
+            Ok(0) => {}
             Ok(rows) => log::info!("near store.maxBytes: the oldest {rows} rows that were settled are removed"),
             Err(e) => log::warn!("room can't be made: {e}"),
         }

@@ -159,8 +159,31 @@ pub struct Recovery {
     pub unknown: u64,
 }
 
+/// How what lasts is kept within its bounds.
+pub trait Upkeep {
+    /// From now on that is kept.
+    fn keep(&self, retention: Retention);
+
+    /// Removes what is past its time or beyond its size, kind by kind, in steps between which others write. Soft. Gives how many rows went.
+    fn prune(&self) -> Result<u64>;
+
+    /// Where all together nears its bound, removes the oldest messages that are settled, with all that came of them, and what was sent
+    /// unasked, until there is room again or nothing more may go. In steps; soft. Gives how many rows went.
+    fn make_room(&self) -> Result<u64>;
+
+    /// How large all together is. From memory.
+    fn space(&self) -> Space;
+
+    /// Where nothing was written for a while, begins to give back what a burst left: a long log, free pages. Waits for nothing; does
+    /// nothing where there is nothing to give back.
+    fn tidy(&self);
+
+    /// Lets go of memory that only makes it faster. Waits for nothing.
+    fn shrink(&self);
+}
+
 /// What lasts. All methods may be called from any thread; those without a `Done` block until they are through.
-pub trait Store: Send + Sync {
+pub trait Store: Upkeep + Send + Sync {
     /// What opening found and put right.
     fn recovery(&self) -> Recovery;
 
@@ -408,26 +431,6 @@ pub trait Store: Send + Sync {
 
     /// `Ok` where the last write succeeded; else why not. `probe` tries a write first.
     fn health(&self, probe: bool) -> Result<()>;
-
-    /// From now on that is kept.
-    fn keep(&self, retention: Retention);
-
-    /// Removes what is past its time or beyond its size, kind by kind, in steps between which others write. Soft. Gives how many rows went.
-    fn prune(&self) -> Result<u64>;
-
-    /// Where all together nears its bound, removes the oldest messages that are settled, with all that came of them, and what was sent
-    /// unasked, until there is room again or nothing more may go. In steps; soft. Gives how many rows went.
-    fn make_room(&self) -> Result<u64>;
-
-    /// How large all together is. From memory.
-    fn space(&self) -> Space;
-
-    /// Where nothing was written for a while, begins to give back what a burst left: a long log, free pages. Waits for nothing; does
-    /// nothing where there is nothing to give back.
-    fn tidy(&self);
-
-    /// Lets go of memory that only makes it faster. Waits for nothing.
-    fn shrink(&self);
 
     /// Commits what waits, checkpoints, closes. After it every call is `Stopped`.
     fn close(&self);

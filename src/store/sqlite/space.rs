@@ -19,7 +19,7 @@ use crate::store::sqlite::sql::{Ran, Sql};
 use crate::store::sqlite::transcripts::{self, Shed};
 use crate::store::sqlite::writer::Item;
 use crate::store::sqlite::{SqliteStore, attachments, schema};
-use crate::store::{Result, Space};
+use crate::store::{Result, Space, Upkeep};
 
 /// How long nothing must have been written before something is given back.
 const QUIET: Duration = Duration::from_secs(10);
@@ -118,9 +118,12 @@ impl Meter {
     }
 }
 
-impl SqliteStore {
-    /// See [`crate::store::Store::prune`].
-    pub(super) fn prune_all(&self) -> Result<u64> {
+impl Upkeep for SqliteStore {
+    fn keep(&self, retention: Retention) {
+        self.shared.meter.keep.set(retention);
+    }
+
+    fn prune(&self) -> Result<u64> {
         let keep = self.shared.meter.keep.get();
         let mut gone = 0;
         for old in Old::ALL {
@@ -142,8 +145,7 @@ impl SqliteStore {
         Ok(gone)
     }
 
-    /// See [`crate::store::Store::make_room`].
-    pub(super) fn make_room(&self) -> Result<u64> {
+    fn make_room(&self) -> Result<u64> {
         let meter = &self.shared.meter;
         let (mut gone, mut from) = (0, Some(meter.shed_from.load(Ordering::Relaxed)));
         while let Some(at) = from
@@ -158,6 +160,24 @@ impl SqliteStore {
         Ok(gone)
     }
 
+    fn space(&self) -> Space {
+        self.shared.meter.space()
+    }
+
+    fn tidy(&self) {
+        let meter = &self.shared.meter;
+        if meter.is_quiet(self.shared.clock.mono()) && (meter.has_slack() || meter.has_long_log()) {
+            self.nudge(Item::Tidy);
+        }
+    }
+
+    fn shrink(&self) {
+        self.readers.rest();
+        self.nudge(Item::Shrink);
+    }
+}
+
+impl SqliteStore {
     /// Removes messages beyond `from` that ended before `cutoff`, until `enough` bytes of texts went. Gives how many messages, and bytes.
     fn shed(
         &self,
@@ -255,20 +275,6 @@ impl SqliteStore {
             (_, next) = self.write(true, move |sql| transcripts::prune_sessions(sql, from))?;
         }
         Ok(())
-    }
-
-    /// See [`crate::store::Store::tidy`].
-    pub(super) fn ask_to_tidy(&self) {
-        let meter = &self.shared.meter;
-        if meter.is_quiet(self.shared.clock.mono()) && (meter.has_slack() || meter.has_long_log()) {
-            self.nudge(Item::Tidy);
-        }
-    }
-
-    /// See [`crate::store::Store::shrink`].
-    pub(super) fn drop_caches(&self) {
-        self.readers.rest();
-        self.nudge(Item::Shrink);
     }
 
     /// A full queue has something better to do.

@@ -5,7 +5,6 @@
 
 use std::time::Duration;
 
-use crate::config::Retention;
 use crate::domain::{
     Accepted, Approval, ApprovalState, Attempt, Claim, CutOff, Decision, Delivery, DeliveryState, Entry, FinishedTurn,
     InboundMessage, Job, JobRun, LearnedRule, MessageState, NewInbound, NewOutbound, Note, Outcome, Pairing, SessionInfo, Spent,
@@ -23,7 +22,7 @@ use crate::store::sqlite::{
     SqliteStore, approvals, attachments, audit, cursors, delivering, inbox, jobs, notes, outbox, pairings, sessions, steering,
     usage,
 };
-use crate::store::{AuditEntry, Depths, Done, Listed, Page, Recovery, Result, Seen, Space, Store, StoreError};
+use crate::store::{AuditEntry, Depths, Done, Listed, Page, Recovery, Result, Seen, Store, StoreError};
 
 const SOFT: bool = true;
 const DURABLE: bool = false;
@@ -426,30 +425,6 @@ impl Store for SqliteStore {
             self.write(DURABLE, move |sql| sql.exec("INSERT OR REPLACE INTO meta VALUES ('probe', ?1)", [at_ms]))?;
         }
         if self.shared.is_closed() { Err(StoreError::Stopped) } else { self.shared.health() }
-    }
-
-    fn keep(&self, retention: Retention) {
-        self.shared.meter.keep.set(retention);
-    }
-
-    fn prune(&self) -> Result<u64> {
-        self.prune_all()
-    }
-
-    fn make_room(&self) -> Result<u64> {
-        SqliteStore::make_room(self)
-    }
-
-    fn space(&self) -> Space {
-        self.shared.meter.space()
-    }
-
-    fn tidy(&self) {
-        self.ask_to_tidy();
-    }
-
-    fn shrink(&self) {
-        self.drop_caches();
     }
 
     fn close(&self) {

@@ -6,7 +6,7 @@ use std::time::Duration;
 use crate::config::Retention;
 use crate::domain::*;
 use crate::domain::{Job, JobRun, Pairing};
-use crate::store::{AuditEntry, Depths, Done, Listed, Page, Recovery, Result, Seen, Space, Store, StoreError};
+use crate::store::{AuditEntry, Depths, Done, Listed, Page, Recovery, Result, Seen, Space, Store, StoreError, Upkeep};
 
 #[derive(Default)]
 pub(crate) struct FakeStore {
@@ -276,6 +276,12 @@ impl Store for FakeStore {
     fn health(&self, _: bool) -> Result<()> {
         unasked()
     }
+    fn close(&self) {
+        unasked()
+    }
+}
+
+impl Upkeep for FakeStore {
     fn keep(&self, _: Retention) {
         unasked()
     }
@@ -292,9 +298,6 @@ impl Store for FakeStore {
         unasked()
     }
     fn shrink(&self) {
-        unasked()
-    }
-    fn close(&self) {
         unasked()
     }
 }

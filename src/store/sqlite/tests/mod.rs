@@ -36,7 +36,7 @@ use crate::domain::{
     NewOutbound, Outcome, Spent, Step, StepKind,
 };
 use crate::store::sqlite::SqliteStore;
-use crate::store::{Page, Result, Store};
+use crate::store::{Page, Result, Store, Upkeep};
 
 pub(super) const NOW_MS: i64 = 1_800_000_000_000;
 
