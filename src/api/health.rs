@@ -37,8 +37,8 @@ pub fn ready(api: &Api, call: &Call) -> Result<Response, ApiError> {
         .collect();
     let (status, word) = match () {
         () if flow.is_draining() => (503, "draining"),
-        () if store.is_err() || flow.is_overloaded() => (503, "unavailable"),
-        () if complaint.is_some() || !down.is_empty() => (200, "degraded"),
+        () if store.is_err() || flow.is_overloaded() || flow.is_full() => (503, "unavailable"),
+        () if complaint.is_some() || !down.is_empty() || flow.is_over_write_budget() => (200, "degraded"),
         () => (200, "ready"),
     };
     let mut body = json!({"status": word});
@@ -47,6 +47,8 @@ pub fn ready(api: &Api, call: &Call) -> Result<Response, ApiError> {
             "store": store.err().map_or_else(|| "ok".to_string(), |e| e.to_string()),
             "configuration": complaint.unwrap_or_else(|| "ok".to_string()),
             "memory": if flow.is_overloaded() { "over gateway.limits.maxMemory" } else { "ok" },
+            "space": if flow.is_full() { "store.maxBytes is reached, and nothing more may go" } else { "ok" },
+            "written": if flow.is_over_write_budget() { "more than store.writeBudget in 24 hours" } else { "ok" },
             "channelsDown": down,
         });
     }
@@ -102,7 +104,7 @@ pub fn upgrade_required(_: &Api, call: &Call) -> Result<Response, ApiError> {
 }
 
 fn external(api: &Api) -> External {
-    let (depths, door): (_, DoorStats) = (api.flow.store.depths(), (api.door)());
+    let (depths, space, door): (_, _, DoorStats) = (api.flow.store.depths(), api.flow.store.space(), (api.door)());
     External {
         http_connections: door.open as u64,
         evicted: door.evicted,
@@ -110,6 +112,8 @@ fn external(api: &Api) -> External {
         running: depths.running,
         pending: depths.pending,
         unacknowledged: depths.unacknowledged,
+        store_bytes: space.used,
+        store_bytes_max: space.max,
         panics: api.flow.threads.panics(),
         log_dropped: api.logger.dropped(),
         log_left_out: api.logger.left_out(),

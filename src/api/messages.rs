@@ -214,8 +214,8 @@ fn is_deliver_only(api: &Api, channel: &str) -> bool {
 /// What came in goes straight to its user, where they were last seen; the same message id is the same delivery. On the errands'
 /// thread, since it reads the store.
 fn forward(api: &Arc<Api>, call: Call, arrival: Arrival) {
-    if api.flow.is_draining() || api.flow.is_overloaded() {
-        return call.answer(Err(ApiError::new(503, "Not now: the gateway is stopping, or out of its memory")));
+    if let Some(why) = api.flow.refusal() {
+        return call.answer(Err(ApiError::new(503, format!("Not now: {why}"))));
     }
     let flow = api.flow.clone();
     let (call, own_id) = (Arc::new(Mutex::new(Some(call))), new_id("dlv", flow.clock.unix_ms()));

@@ -226,6 +226,10 @@ impl Api {
         if route.access == Access::Channel && principal.is_none() && !messages::has_credential(head) {
             return Err(self.refused(Login::Missing, address, &head.path)); // before its body is read
         }
+        // Before its body takes the memory that is short. What puts things right (decisions, erasure, configuration) gets through.
+        if matches!(route.path, "/webhook/:channel" | "/api/message" | "/v1/chat/completions") {
+            self.check_room()?;
+        }
         if route.body {
             body::check_type(head)?;
         }
@@ -306,10 +310,16 @@ impl Api {
         self.flow.over_rate(&key).map_or(Ok(()), |verdict| Err(ApiError::rate_limited(verdict)))
     }
 
+    /// Whether anything new may be taken now.
+    fn check_room(&self) -> Result<(), ApiError> {
+        self.flow.refusal().map_or(Ok(()), |why| Err(ApiError::new(503, format!("Not now: {why}"))))
+    }
+
     /// A place for one more WebSocket.
     fn slot(&self) -> Result<Slot, ApiError> {
-        if self.flow.is_draining() {
-            return Err(ApiError::new(503, "The gateway is stopping"));
+        // A full store keeps nobody out: a receipt is what gives room.
+        if self.flow.is_draining() || self.flow.is_overloaded() {
+            self.check_room()?;
         }
         self.sockets.reserve().ok_or_else(|| ApiError::new(503, "Too many WebSockets"))
     }

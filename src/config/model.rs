@@ -1,6 +1,7 @@
 //! What is meant: the resolved configuration. No `Option` stands for "default": defaults are filled in, units are types.
 
 mod channels;
+mod store;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
@@ -12,6 +13,7 @@ use crate::base::secret::Secret;
 use crate::domain::{Role, Standing, When, Work};
 
 pub use channels::*;
+pub use store::*;
 
 /// The whole configuration.
 #[derive(Clone, Debug)]
@@ -33,8 +35,8 @@ pub struct Config {
     pub tools: Tools,
     /// `jobs`.
     pub jobs: Vec<Job>,
-    /// `store.path`, absolute.
-    pub store_path: PathBuf,
+    /// `store`.
+    pub store: Store,
     /// `log`.
     pub log: Log,
 }

@@ -47,7 +47,7 @@ pub struct Arrival {
 /// Why a message was not taken.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Refused {
-    /// The gateway drains or is over its memory: 503.
+    /// The gateway drains, is over its memory, or full: 503.
     Unavailable(&'static str),
     /// No agent of that name, or none is bound.
     NoAgent(String),
@@ -74,11 +74,8 @@ impl Flow {
         parked: impl FnOnce(&str),
         done: impl FnOnce(Result<Accepted, Refused>) + Send + 'static,
     ) {
-        if self.is_draining() {
-            return done(Err(Refused::Unavailable("the gateway is stopping")));
-        }
-        if self.is_overloaded() {
-            return done(Err(Refused::Unavailable("the gateway is out of its memory")));
+        if let Some(why) = self.refusal() {
+            return done(Err(Refused::Unavailable(why)));
         }
         let settings = self.settings.get();
         let user_id = arrival.user_id.unwrap_or_else(|| settings.routes.user(&arrival.channel, &arrival.peer));
@@ -132,6 +129,9 @@ impl Flow {
                             flow.urge();
                         } else {
                             flow.nudge_turns();
+                        }
+                        if flow.store.space().is_high() {
+                            flow.nudge_timer(); // room is to be made
                         }
                         flow.metrics.message(&channel, Intake::Accepted);
                         if let Some(channel) = flow.channels.get().get(&channel) {

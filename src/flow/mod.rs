@@ -22,6 +22,7 @@ mod notices;
 pub mod outbound;
 mod pairing;
 mod previews;
+mod retention;
 pub mod route;
 pub mod timer;
 pub mod turns;
@@ -47,7 +48,7 @@ use crate::base::live::Live;
 use crate::base::stop::Stop;
 use crate::base::threads::{STACK, Threads};
 use crate::channel::registry::Registry;
-use crate::config::{self, Config, RateLimit};
+use crate::config::{self, Config, RateLimit, Retention};
 use crate::flow::admission::Policy;
 use crate::flow::cancel::Running;
 use crate::flow::hub::Hub;
@@ -56,11 +57,13 @@ use crate::flow::listeners::Listeners;
 use crate::flow::notices::Notices;
 use crate::flow::pairing::{Places, Tells};
 use crate::flow::previews::Previews;
+use crate::flow::retention::Keeper;
 use crate::flow::route::Routes;
 use crate::flow::typing::Typing;
 use crate::flow::waiters::Waiters;
 use crate::net::client::Client;
 use crate::store::Store;
+use crate::telemetry::memory::MemoryGuard;
 use crate::telemetry::metrics::Metrics;
 
 /// A worker that finds nothing looks again after this, whatever nudges were lost.
@@ -92,6 +95,10 @@ pub struct Settings {
     pub notify: Vec<String>,
     /// `jobs`.
     pub jobs: Vec<config::Job>,
+    /// `store.retention`, and `store.maxBytes`.
+    pub retention: Retention,
+    /// `store.writeBudget`.
+    pub write_budget: Option<u64>,
 }
 
 impl Settings {
@@ -107,6 +114,8 @@ impl Settings {
             channels: config.channels.iter().map(|(name, channel)| (name.clone(), Policy::new(channel))).collect(),
             notify: config.gateway.notify.clone(),
             jobs: config.jobs.clone(),
+            retention: config.store.retention,
+            write_budget: config.store.write_budget,
         }
     }
 }
@@ -168,8 +177,12 @@ pub struct Flow {
     draining: AtomicBool,
     /// Ends what urgent messages wait for.
     urgent_end: Stop,
-    /// Set while the process holds more memory than it may.
-    overloaded: AtomicBool,
+    /// Whether the process holds more memory than it may.
+    memory: MemoryGuard,
+    /// What goes by age and size.
+    keeper: Keeper,
+    /// What the heartbeat found.
+    findings: heartbeat::Findings,
     turn_workers: usize,
     /// Turn workers between a claim and its end, of which what is to be sent is known then.
     turning: AtomicUsize,
@@ -238,7 +251,9 @@ impl Flow {
             answers: crossbeam_channel::bounded(1024),
             draining: AtomicBool::new(false),
             urgent_end: Stop::new(),
-            overloaded: AtomicBool::new(false),
+            memory: MemoryGuard::default(),
+            keeper: Keeper::default(),
+            findings: heartbeat::Findings::default(),
             turn_workers: workers.turns,
             turning: AtomicUsize::new(0),
             sending: AtomicUsize::new(0),
@@ -272,6 +287,7 @@ impl Flow {
         }
         self.urge(); // what the former process left
         self.sync_jobs();
+        self.sync_retention();
         let (flow, end, pulse) = (self.clone(), stop.clone(), threads.pulse("timer"));
         threads.spawn("timer", STACK, stop, move || timer::run(&flow, &pulse, &end))
     }
@@ -291,11 +307,6 @@ impl Flow {
     /// Whether new messages are refused because the gateway drains.
     pub fn is_draining(&self) -> bool {
         self.draining.load(Ordering::SeqCst)
-    }
-
-    /// Whether the process holds more memory than it may.
-    pub fn is_overloaded(&self) -> bool {
-        self.overloaded.load(Ordering::Relaxed)
     }
 
     /// Turn workers that have something in hand.

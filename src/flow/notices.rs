@@ -97,6 +97,10 @@ impl Flow {
     /// Sends a notice about `channel` to all who asked for it, on the errands' thread.
     fn notify(self: &Arc<Self>, channel: &str, text: &str) {
         log::info!(channel; "{text}");
+        self.send_notices(channel, text);
+    }
+
+    fn send_notices(self: &Arc<Self>, channel: &str, text: &str) {
         for user_id in self.settings.get().notify.clone() {
             let (flow, channel, text) = (self.clone(), channel.to_string(), text.to_string());
             let told = self.errand(Box::new(move || flow.notify_one(user_id, &channel, text)));
@@ -104,6 +108,12 @@ impl Flow {
                 log::warn!("a notice was left out: too much waits");
             }
         }
+    }
+
+    /// Tells all who asked for it what concerns no single channel.
+    pub(super) fn alert(self: &Arc<Self>, text: &str) {
+        log::warn!("{text}");
+        self.send_notices("", text);
     }
 
     fn notify_one(self: &Arc<Self>, user_id: String, about: &str, text: String) {

@@ -16,15 +16,11 @@ use crate::flow::{Flow, heartbeat, idle};
 const PASS_MAX: Duration = Duration::from_secs(300);
 /// How often windows that ended are forgotten.
 const SWEEP: Duration = Duration::from_secs(60);
-/// How often retention runs.
-const PRUNE: Duration = Duration::from_secs(3600);
-/// How long deduplication and settled rows are kept: over the 7 days of the promise.
-const KEEP: Duration = Duration::from_secs(8 * 24 * 3600);
 
 /// Runs until `stop` is set.
 pub fn run(flow: &Arc<Flow>, pulse: &Pulse, stop: &Stop) {
     let start = flow.clock.mono();
-    let (mut beat, mut sweep, mut prune) = (start + flow.settings.get().heartbeat, start + SWEEP, start + PRUNE);
+    let (mut beat, mut sweep) = (start + flow.settings.get().heartbeat, start + SWEEP);
     loop {
         let now = flow.clock.mono();
         pulse.works(now, PASS_MAX);
@@ -48,18 +44,11 @@ pub fn run(flow: &Arc<Flow>, pulse: &Pulse, stop: &Stop) {
             flow.auth.sweep();
             sweep = now + SWEEP;
         }
-        if now >= prune {
-            match flow.store.prune(KEEP) {
-                Ok(0) => {}
-                Ok(rows) => log::info!("retention removed {rows} rows"),
-                Err(e) => log::warn!("retention: {e}"),
-            }
-            prune = now + PRUNE;
-        }
+        let retention = flow.tick_retention(now);
         beat = beat.min(now + flow.settings.get().heartbeat); // a reload may have shortened it
         // One that could not be expired is tried again at the heartbeat.
         let question = question.filter(|due| !due.is_zero()).map(|due| now + due);
-        let next = [Some(beat), Some(sweep), Some(prune), waiting, repeat, listening, typing, preview, notice, question, job]
+        let next = [Some(beat), Some(sweep), retention, waiting, repeat, listening, typing, preview, notice, question, job]
             .into_iter()
             .flatten()
             .min()

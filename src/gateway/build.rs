@@ -49,7 +49,7 @@ pub struct Built {
 /// # Errors
 /// Where it can't be opened: another gateway uses it, the folder can't be written, it is damaged.
 pub fn open_store(start: &Start, threads: &Threads) -> Result<Arc<SqliteStore>> {
-    let store = SqliteStore::open(&start.loaded.resolved.config.store_path, start.clock.clone(), threads)?;
+    let store = SqliteStore::open(&start.loaded.resolved.config.store.path, start.clock.clone(), threads)?;
     tell_recovery(&*store);
     Ok(store)
 }

@@ -198,6 +198,7 @@ impl Reload {
         }
         parts.flow.settings.set(FlowSettings::new(config));
         parts.flow.sync_jobs();
+        parts.flow.sync_retention();
         parts.sockets.set(websocket_settings(config));
         let old = parts.flow.channels.get();
         let chat = parts.chat.clone();

@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
+use crate::config::Retention;
 use crate::domain::{
     Accepted, Approval, ApprovalState, Attempt, Claim, CutOff, Decision, Delivery, DeliveryState, Entry, FinishedTurn,
     InboundMessage, Job, JobRun, LearnedRule, MessageState, NewInbound, NewOutbound, Note, Pairing, SessionInfo, Spent, Step,
@@ -117,6 +118,32 @@ pub struct Depths {
     pub unacknowledged: u64,
 }
 
+/// How large all is that is kept, in bytes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Space {
+    /// What is in use.
+    pub used: u64,
+    /// The bound.
+    pub max: u64,
+}
+
+impl Space {
+    /// Whether room is to be made: a sixteenth is left, or less.
+    pub fn is_high(&self) -> bool {
+        self.used >= self.max - self.max / 16
+    }
+
+    /// Whether nothing new is to be taken.
+    pub fn is_full(&self) -> bool {
+        self.used >= self.max
+    }
+
+    /// Whether making room has to go on: until an eighth is left.
+    pub fn is_above_aim(&self) -> bool {
+        self.used > self.max - self.max / 8
+    }
+}
+
 /// What a start found and put right.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Recovery {
@@ -132,8 +159,31 @@ pub struct Recovery {
     pub unknown: u64,
 }
 
+/// How what lasts is kept within its bounds.
+pub trait Upkeep {
+    /// From now on that is kept.
+    fn keep(&self, retention: Retention);
+
+    /// Removes what is past its time or beyond its size, kind by kind, in steps between which others write. Soft. Gives how many rows went.
+    fn prune(&self) -> Result<u64>;
+
+    /// Where all together nears its bound, removes the oldest messages that are settled, with all that came of them, and what was sent
+    /// unasked, until there is room again or nothing more may go. In steps; soft. Gives how many rows went.
+    fn make_room(&self) -> Result<u64>;
+
+    /// How large all together is. From memory.
+    fn space(&self) -> Space;
+
+    /// Where nothing was written for a while, begins to give back what a burst left: a long log, free pages. Waits for nothing; does
+    /// nothing where there is nothing to give back.
+    fn tidy(&self);
+
+    /// Lets go of memory that only makes it faster. Waits for nothing.
+    fn shrink(&self);
+}
+
 /// What lasts. All methods may be called from any thread; those without a `Done` block until they are through.
-pub trait Store: Send + Sync {
+pub trait Store: Upkeep + Send + Sync {
     /// What opening found and put right.
     fn recovery(&self) -> Recovery;
 
@@ -381,9 +431,6 @@ pub trait Store: Send + Sync {
 
     /// `Ok` where the last write succeeded; else why not. `probe` tries a write first.
     fn health(&self, probe: bool) -> Result<()>;
-
-    /// Removes what is past its time (dedup records after `keep`, settled deliveries' texts, old audit entries).
-    fn prune(&self, keep: Duration) -> Result<u64>;
 
     /// Commits what waits, checkpoints, closes. After it every call is `Stopped`.
     fn close(&self);

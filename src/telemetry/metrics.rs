@@ -11,6 +11,7 @@ use crate::base::clock::Clock;
 use crate::telemetry::family::Family;
 use crate::telemetry::histogram::Histogram;
 use crate::telemetry::process::Process;
+use crate::telemetry::written::Written;
 
 /// Methods that are told apart; all others are the last one.
 pub(super) const METHODS: [&str; 8] = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "other"];
@@ -84,6 +85,10 @@ pub struct External {
     pub pending: u64,
     /// Deliveries that wait for their receiver's receipt.
     pub unacknowledged: u64,
+    /// Bytes in use of what the store keeps (`store::Space`).
+    pub store_bytes: u64,
+    /// The bound on them.
+    pub store_bytes_max: u64,
     /// Panics caught since the start (`Threads::panics`).
     pub panics: u64,
     /// Log records lost since the start (`Logger::dropped`).
@@ -114,6 +119,9 @@ pub struct Metrics {
     pub(super) rate_limited: AtomicU64,
     pub(super) failed_logins: AtomicU64,
     pub(super) reloads: Counters<2>,
+    written: Written,
+    /// Bytes that may be written in 24 hours; 0 is no budget.
+    pub(super) write_budget: AtomicU64,
 }
 
 impl Metrics {
@@ -139,6 +147,8 @@ impl Metrics {
             rate_limited: AtomicU64::new(0),
             failed_logins: AtomicU64::new(0),
             reloads: Default::default(),
+            written: Written::default(),
+            write_budget: AtomicU64::default(),
         })
     }
 
@@ -208,6 +218,16 @@ impl Metrics {
     /// Counts a reload of the configuration: applied, or refused.
     pub fn config_reload(&self, applied: bool) {
         add(&self.reloads[usize::from(!applied)], 1);
+    }
+
+    /// Notes how many bytes the process had written to disk in all. Gives those of the last 24 hours.
+    pub fn note_written(&self, total: u64) -> u64 {
+        self.written.note(total, self.clock.mono())
+    }
+
+    /// How many bytes may be written in 24 hours, for those who compare.
+    pub fn set_write_budget(&self, bytes: Option<u64>) {
+        self.write_budget.store(bytes.unwrap_or(0), Ordering::Relaxed);
     }
 
     /// WebSockets open now.

@@ -19,6 +19,7 @@ pub(super) fn render(metrics: &Metrics, external: &External, process: &Process) 
     let request_time = metrics.request_time.read();
     let by_class = |class: usize| metrics.requests.iter().map(|classes| get(&classes[class])).sum::<u64>();
     let by_method = |method: usize| metrics.requests[method].iter().map(get).sum::<u64>();
+    let budget = Some(get(&metrics.write_budget)).filter(|bytes| *bytes > 0);
     json!({
         "requestCount": requests,
         "errorCount": errors,
@@ -56,6 +57,8 @@ pub(super) fn render(metrics: &Metrics, external: &External, process: &Process) 
             "commits": row(&metrics.commits, &RESULTS),
             "writesPerCommit": sizes(&metrics.commit_size),
             "commitMs": times(&metrics.commit_time.read()),
+            "bytes": external.store_bytes,
+            "bytesMax": external.store_bytes_max,
         },
         "log": { "dropped": external.log_dropped, "leftOut": external.log_left_out },
         "configReloads": row(&metrics.reloads, &RESULTS),
@@ -66,6 +69,9 @@ pub(super) fn render(metrics: &Metrics, external: &External, process: &Process) 
             "threads": process.threads,
             "openFds": process.open_fds,
             "cpuMs": process.cpu_seconds.map(ms),
+            "writtenBytes": process.written_bytes,
+            "writtenBytesDay": process.written_bytes.map(|total| metrics.note_written(total)),
+            "writeBudget": budget,
         },
     })
 }

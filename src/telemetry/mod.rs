@@ -9,6 +9,7 @@ pub mod histogram;
 mod json_log;
 mod line;
 pub mod logging;
+pub mod memory;
 pub mod metrics;
 mod metrics_json;
 pub mod process;
@@ -18,6 +19,7 @@ mod ring;
 mod text_log;
 pub(crate) mod timestamp;
 mod writer;
+mod written;
 
 pub use logging::{Format, Logger, install_panic_hook};
 pub use metrics::{DeliveryEnd, External, Intake, Metrics, OpenWebSocket, TurnEnd};

@@ -17,7 +17,7 @@ pub(super) fn render(metrics: &Metrics, external: &External, process: &Process) 
     let mut page = Page(String::with_capacity(16 * 1024));
     requests(&mut page, metrics, external);
     work(&mut page, metrics, external);
-    store(&mut page, metrics);
+    store(&mut page, metrics, external);
     housekeeping(&mut page, metrics, external);
     of_process(&mut page, metrics, process);
     page.0
@@ -63,10 +63,12 @@ fn work(page: &mut Page, metrics: &Metrics, external: &External) {
     page.rows("tokens_total", help, ["provider", "direction"], &metrics.tokens, &DIRECTIONS);
 }
 
-fn store(page: &mut Page, metrics: &Metrics) {
+fn store(page: &mut Page, metrics: &Metrics, external: &External) {
     page.row("store_commits_total", "Commits of the store, by result.", "result", &metrics.commits, &RESULTS);
     page.histogram("store_commit_writes", "Writes that one commit carried.", &metrics.commit_size);
     page.histogram("store_commit_duration_seconds", "Time that a commit took.", &metrics.commit_time);
+    page.gauge("store_bytes", "Bytes of all that is kept: database, its log, attachments.", external.store_bytes);
+    page.gauge("store_bytes_max", "The bound on them (store.maxBytes).", external.store_bytes_max);
 }
 
 fn housekeeping(page: &mut Page, metrics: &Metrics, external: &External) {
@@ -95,6 +97,13 @@ fn of_process(page: &mut Page, metrics: &Metrics, process: &Process) {
     }
     if let Some(seconds) = process.cpu_seconds {
         page.counter("process_cpu_seconds_total", "Processor time used, user and system.", seconds);
+    }
+    if let Some(bytes) = process.written_bytes {
+        page.counter("written_bytes_total", "Bytes written to disk, as the kernel counts them.", bytes);
+        page.gauge("written_bytes_day", "Those of the last 24 hours.", metrics.note_written(bytes));
+    }
+    if get(&metrics.write_budget) > 0 {
+        page.gauge("write_budget_bytes", "Bytes that may be written in 24 hours (store.writeBudget).", get(&metrics.write_budget));
     }
 }
 

@@ -170,13 +170,13 @@ fn configuration(places: &Places) -> (Option<Config>, Vec<Finding>) {
 }
 
 fn database(config: &Config) -> Vec<Finding> {
-    let path = config.store_path.clone();
+    let path = config.store.path.clone();
     if !path.exists() {
         return vec![Finding::ok("database", "there is none yet; the first start makes it")];
     }
     let checked = within(DATABASE, move || backup::check(&path));
     vec![match checked {
-        Some(Ok(())) => Finding::ok("database", format!("{} is whole", config.store_path.display())),
+        Some(Ok(())) => Finding::ok("database", format!("{} is whole", config.store.path.display())),
         Some(Err(e)) => Finding::fail("database", e.text, e.hint),
         None => Finding::warn(
             "database",

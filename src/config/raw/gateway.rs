@@ -188,7 +188,7 @@ section! {
         request_timeout: u64 = key("requestTimeout", Preset::Int(10_000)).range(1, 3_600_000);
         /// Time that a connection may wait between two requests, in ms.
         idle_timeout: u64 = key("idleTimeout", Preset::Int(60_000)).range(1, DAY);
-        /// Bytes of memory above which the gateway reports itself degraded.
+        /// Bytes of memory of its own (without mapped files) above which it drops caches and refuses what brings more, until it is an eighth below.
         max_memory: u64 = key("maxMemory", Preset::Int(128 << 20)).range(1 << 20, 1 << 40);
         /// Bytes of a file that comes with a message; a larger one is not fetched. 0: none is.
         max_attachment_bytes: u64 = key("maxAttachmentBytes", Preset::Int(5 << 20)).range(0, 32 << 20);

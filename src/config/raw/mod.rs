@@ -6,6 +6,7 @@
 mod agents;
 mod channels;
 mod gateway;
+mod store;
 
 use serde_json::Value;
 
@@ -14,6 +15,7 @@ use super::section::*;
 pub(super) use agents::*;
 pub(super) use channels::*;
 pub(super) use gateway::*;
+pub(super) use store::*;
 
 /// `users`: user id → channel → the user's id there.
 pub(super) type Users = Named<Named<String>>;
@@ -39,18 +41,10 @@ section! {
         tools: Tools = key("tools", Preset::EmptyObject);
         /// Scheduled turns and messages.
         jobs: Vec<Job> = key("jobs", Preset::EmptyList);
-        /// Where all that lasts is kept.
+        /// Where all that lasts is kept, for how long, and how large it may be.
         store: Store = key("store", Preset::EmptyObject);
         /// What the gateway tells about itself.
         log: Log = key("log", Preset::EmptyObject);
-    }
-}
-
-section! {
-    /// Where all that lasts is kept.
-    Store {
-        /// The database file; a relative path starts at the data directory.
-        path: String = key("path", Preset::Text("gatelet.db")).range(1, 4096).restart();
     }
 }
 

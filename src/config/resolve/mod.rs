@@ -10,6 +10,7 @@ mod gateway;
 mod jobs;
 mod oauth;
 mod secrets;
+mod store;
 mod text;
 mod tools;
 
@@ -137,7 +138,7 @@ impl Resolver<'_> {
             bindings: self.bindings(raw),
             tools: self.tools(&raw.tools),
             jobs: self.jobs(raw),
-            store_path: self.path(&raw.store.path, "$.store.path"),
+            store: store::store(&raw.store, self.path(&raw.store.path, "$.store.path")),
             log: log(&raw.log),
         };
         (config, token)

@@ -22,7 +22,7 @@ fn nothing_configured() {
         assert_eq!(config.gateway.limits.max_body_bytes, 1_048_576);
         assert_eq!(config.gateway.workers, Workers { http: 4, turns: 4, deliveries: 2 });
         assert_eq!(config.gateway.local_socket.as_deref(), Some("/data/gatelet.sock".as_ref()));
-        assert_eq!(config.store_path, std::path::Path::new("/data/gatelet.db"));
+        assert_eq!(config.store.path, std::path::Path::new("/data/gatelet.db"));
         assert_eq!(config.channels.keys().collect::<Vec<_>>(), ["default"]);
         assert!(config.channels["default"].enabled);
         assert_eq!(config.agents.keys().collect::<Vec<_>>(), ["main"]);
@@ -81,7 +81,7 @@ fn a_whole_document() {
     assert_eq!(config.providers["alpha"].chunk_timeout, Duration::from_millis(5));
     assert_eq!(config.agents["bob"].provider.as_deref(), Some("zeta"), "the first in the document, not in the alphabet");
     assert_eq!(config.bindings.last().unwrap().agent, "bob", "the first agent that is switched on");
-    assert_eq!((config.store_path.to_str(), config.log.level), (Some("/var/x.db"), ::log::LevelFilter::Debug));
+    assert_eq!((config.store.path.to_str(), config.log.level), (Some("/var/x.db"), ::log::LevelFilter::Debug));
 }
 
 #[test]

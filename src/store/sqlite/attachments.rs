@@ -10,14 +10,13 @@ use std::io;
 use rusqlite::Connection;
 
 use crate::base::crash;
+use crate::config::Retention;
 use crate::domain::{ATTACHMENTS_MAX, Attached, Attachment, AttachmentState};
-use crate::store::sqlite::SqliteStore;
+use crate::store::sqlite::{SqliteStore, prune as pruning};
 use crate::store::sqlite::shared::Shared;
 use crate::store::sqlite::sql::{Ran, Sql, conflict, not_found};
 use crate::store::{Result, StoreError};
 
-/// Bytes of all files together.
-const KEPT_BYTES_MAX: i64 = 256 * 1024 * 1024;
 /// How many they are at most.
 pub(super) const KEPT_MAX: i64 = 10_000;
 /// Files that make room at a time.
@@ -33,9 +32,15 @@ impl SqliteStore {
         let file = self.shared.files.put(bytes, self.shared.clock.unix_ms()).map_err(unavailable)?;
         crash::point("attachment.written");
         let (id, name, size) = (message_id.to_string(), file.clone(), bytes.len() as i64);
-        let after =
-            |shared: &Shared, outcome: &Result<Vec<String>>| outcome.iter().for_each(|gone| shared.files.remove_all(gone));
-        let kept = self.ask(true, move |sql| keep(sql, &id, n, &name, size), after, |_, _| {});
+        let after = |shared: &Shared, outcome: &Result<(Vec<String>, i64)>| {
+            if let Ok((gone, kept)) = outcome {
+                shared.files.remove_all(gone);
+                shared.meter.set_files(*kept);
+            }
+        };
+        let most = self.shared.meter.keep.get().attachments.max_bytes.map_or(i64::MAX, |b| i64::try_from(b).unwrap_or(i64::MAX));
+        let work = move |sql: &Sql<'_>| Ok((keep(sql, &id, n, (&name, size), most)?, kept_bytes(sql)?));
+        let kept = self.ask(true, work, after, |_, _| {});
         match kept {
             Ok(_) => Ok(()),
             Err(e) => {
@@ -93,8 +98,8 @@ pub(super) fn miss(sql: &Sql<'_>, message_id: &str, n: usize) -> Ran<()> {
     .map(drop)
 }
 
-/// Names the file of one; gives the files that go for it.
-fn keep(sql: &Sql<'_>, message_id: &str, n: usize, file: &str, bytes: i64) -> Ran<Vec<String>> {
+/// Names the file of one; gives the files that go for it, where all may have `most` bytes.
+fn keep(sql: &Sql<'_>, message_id: &str, n: usize, (file, bytes): (&str, i64), most: i64) -> Ran<Vec<String>> {
     let before = sql.one(
         "SELECT a.seq, a.file FROM inbox i CROSS JOIN attachments a ON a.seq = i.seq WHERE i.id = ?1 AND a.n = ?2",
         (message_id, n as i64),
@@ -103,7 +108,38 @@ fn keep(sql: &Sql<'_>, message_id: &str, n: usize, file: &str, bytes: i64) -> Ra
     let Some((seq, before)) = before else { return not_found() };
     sql.exec("UPDATE attachments SET state = 1, file = ?3, bytes = ?4 WHERE seq = ?1 AND n = ?2", (seq, n as i64, file, bytes))?;
     let mut gone: Vec<String> = before.into_iter().collect();
-    make_room(sql, KEPT_BYTES_MAX, KEPT_MAX, &mut gone)?;
+    make_room(sql, most, KEPT_MAX, &mut gone)?;
+    Ok(gone)
+}
+
+/// Bytes of all files.
+pub(super) fn kept_bytes(sql: &Sql<'_>) -> Ran<i64> {
+    let sum = "SELECT COALESCE(sum(bytes), 0) FROM attachments INDEXED BY attachments_kept WHERE file IS NOT NULL";
+    Ok(sql.one(sum, [], |row| row.get(0))?.unwrap_or(0))
+}
+
+/// Takes away one step's worth of files that are too old, or more than may be; gives them.
+pub(super) fn prune(sql: &Sql<'_>, keep: &Retention) -> Ran<Vec<String>> {
+    let cutoff = pruning::before(sql, keep.attachments.max_age);
+    let max = keep.attachments.max_bytes.map_or(i64::MAX, |max| i64::try_from(max).unwrap_or(i64::MAX));
+    let excess = kept_bytes(sql)? - max;
+    let oldest = sql.all(
+        "SELECT a.seq, a.n, a.bytes, a.file, i.received_ms < ?1 FROM attachments a INDEXED BY attachments_kept
+            CROSS JOIN inbox i ON i.seq = a.seq
+         WHERE a.file IS NOT NULL AND NOT EXISTS (SELECT 1 FROM work w WHERE w.session = i.session AND w.seq = i.seq)
+         ORDER BY a.seq LIMIT ?2",
+        [cutoff, STEP],
+        |row| Ok((row.get::<_, i64>(0)?, row.get::<_, i64>(1)?, row.get::<_, i64>(2)?, row.get(3)?, row.get::<_, bool>(4)?)),
+    )?;
+    let (mut gone, mut bytes) = (Vec::new(), 0);
+    for (seq, n, size, file, is_old) in oldest {
+        if !is_old && bytes >= excess {
+            continue;
+        }
+        sql.exec("UPDATE attachments SET state = 3, file = NULL WHERE seq = ?1 AND n = ?2", [seq, n])?;
+        bytes += size;
+        gone.push(file);
+    }
     Ok(gone)
 }
 
@@ -147,6 +183,7 @@ pub(super) fn sweep(conn: &Connection, shared: &Shared) -> Ran<()> {
     let sql = Sql::new(conn, &shared.clock);
     let known = "SELECT file FROM attachments INDEXED BY attachments_kept WHERE file IS NOT NULL";
     let known = sql.all(known, [], |row| row.get(0))?.into_iter().collect();
+    shared.meter.set_files(kept_bytes(&sql)?);
     let (gone, missing) = shared.files.sweep(&known);
     for file in missing {
         conn.execute("UPDATE attachments SET state = 0, file = NULL WHERE file = ?1", [file])?;

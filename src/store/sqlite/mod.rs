@@ -5,7 +5,8 @@
 //!
 //! `place` (files, lock) → `schema` (tables) → `recover` (what the last process left) → `writer` + `command` (group commit),
 //! `readers`; `ready`, `dues`, `shared` and `settle` (what is next, in memory); `inbox`, `turns`, `collect`, `steering`, `journal`, `approvals`, `sessions`,
-//! `notes` and `words`, `usage`, `outbox`, `delivering`, `attachments` and `files`, `cursors`, `pairings`, `jobs`, `audit` (what is done); `claims` and `store` (the boundary).
+//! `notes` and `words`, `usage`, `outbox`, `delivering`, `attachments` and `files`, `cursors`, `pairings`, `jobs`, `audit` (what is done); `prune`, `transcripts` and
+//! `space` (what goes, and how large all is); `claims` and `store` (the boundary).
 
 mod approvals;
 mod attachments;
@@ -25,6 +26,7 @@ mod notes;
 mod outbox;
 mod pairings;
 mod place;
+mod prune;
 mod readers;
 mod ready;
 mod recover;
@@ -32,11 +34,13 @@ mod schema;
 mod sessions;
 mod settle;
 mod shared;
+mod space;
 mod sql;
 mod steering;
 mod store;
 #[cfg(test)]
 mod tests;
+mod transcripts;
 mod turns;
 mod usage;
 mod words;
@@ -118,6 +122,7 @@ impl SqliteStore {
             let recovery = recover::recover(&conn, &clock)?;
             recover::fill(&conn, &shared)?;
             attachments::sweep(&conn, &shared)?;
+            shared.meter.sample(&conn, path)?;
             Ok((conn, recovery))
         });
         let (conn, recovery) = opened.map_err(|fault| cannot_open(path, &fault))?;

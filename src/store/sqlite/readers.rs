@@ -61,6 +61,15 @@ impl Readers {
         found
     }
 
+    /// Closes those that nobody uses now: what they remember goes with them, and the next read opens one anew.
+    pub(super) fn rest(&self) {
+        for _ in 0..READERS {
+            let Ok(idle) = self.free.try_recv() else { return };
+            drop(idle);
+            let _ = self.back.try_send(None); // the place that it had
+        }
+    }
+
     /// Closes all connections, waiting for those that read now.
     pub(super) fn close(&self) {
         for _ in 0..READERS {

@@ -9,6 +9,7 @@
 //! its own. Tokens go to rows that a turn's end writes anyway; what they add up to by day costs one row a turn.
 
 use std::path::Path;
+use std::time::Duration;
 
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags};
@@ -22,6 +23,10 @@ pub(super) const APPLICATION_ID: i64 = 0x6774_6c74;
 const PAGE_BYTES: i64 = 512;
 /// Frames (a page and its head) in the log after which it is carried into the database: 3 MiB.
 pub(super) const CHECKPOINT_FRAMES: i64 = 6_000;
+/// How long a connection waits for another one's lock.
+pub(super) const BUSY_WAIT: Duration = Duration::from_secs(5);
+/// Bytes of the log's file that are kept for the next commits.
+pub(super) const LOG_BYTES_KEPT: u64 = (CHECKPOINT_FRAMES * (PAGE_BYTES + 24)) as u64;
 
 /// All migrations; the first brings an empty file to version 1.
 pub(super) const MIGRATIONS: &[&str] = &[V1, V2, V3, V4, V5];
@@ -160,15 +165,15 @@ pub(super) fn open_writer(path: &Path) -> Ran<Connection> {
     conn.set_prepared_statement_cache_capacity(64);
     stable_plans(&conn)?;
     recognize(&conn, MIGRATIONS.len())?; // before anything is written to it
-    // The pages' size counts for a new file alone. Freed pages are overwritten, or what is erased would live on in those that
+    // The pages' size counts for a new file alone, and so does that they can be given back one by one (`space`). Freed pages are overwritten, or what is erased would live on in those that
     // its row had left before (a turn's details, a part of the index); that costs half a percent of what is written. The log is carried over by the writer, after it has answered; SQLite's own
     // checkpoint inside a commit is only the net under that.
     conn.execute_batch(&format!(
-        "PRAGMA busy_timeout = 5000; PRAGMA page_size = {PAGE_BYTES}; PRAGMA synchronous = OFF; PRAGMA cache_size = -256;
+        "PRAGMA busy_timeout = 5000; PRAGMA page_size = {PAGE_BYTES}; PRAGMA auto_vacuum = INCREMENTAL; PRAGMA synchronous = OFF;
+         PRAGMA cache_size = -256;
          PRAGMA temp_store = MEMORY; PRAGMA secure_delete = ON; PRAGMA mmap_size = 0; PRAGMA cell_size_check = ON;
-         PRAGMA wal_autocheckpoint = {}; PRAGMA journal_size_limit = {};",
+         PRAGMA wal_autocheckpoint = {}; PRAGMA journal_size_limit = {LOG_BYTES_KEPT};",
         CHECKPOINT_FRAMES * 4,
-        CHECKPOINT_FRAMES * (PAGE_BYTES + 24),
     ))?;
     let mode: String = conn.pragma_update_and_check(None, "journal_mode", "WAL", |row| row.get(0))?;
     if mode != "wal" {

@@ -17,6 +17,7 @@ use crate::store::sqlite::dues::Dues;
 use crate::store::sqlite::files::Files;
 use crate::store::sqlite::pairings::Paired;
 use crate::store::sqlite::ready::{KEYS_MAX, Ready};
+use crate::store::sqlite::space::Meter;
 use crate::store::sqlite::sql::Deltas;
 use crate::store::{Depths, Result, StoreError};
 use crate::telemetry::metrics::Metrics;
@@ -42,6 +43,8 @@ pub(super) struct Shared {
     pub(super) threads: Threads,
     /// The writer's.
     pub(super) pulse: Pulse,
+    /// How large all is, and what is to be kept.
+    pub(super) meter: Meter,
     /// Where attachments' bytes are.
     pub(super) files: Files,
     turns: Mutex<Ready<()>>,
@@ -69,6 +72,7 @@ impl Shared {
             clock,
             threads: threads.clone(),
             pulse: threads.pulse("store"),
+            meter: Meter::default(),
             files,
             turns: Mutex::new(Ready::new(KEYS_MAX)),
             deliveries: Mutex::new(Ready::new(KEYS_MAX)),

@@ -11,7 +11,6 @@ use crate::domain::{
     Step, Summary, Usage,
 };
 use crate::store::sqlite::approvals::Settled;
-use crate::store::sqlite::audit::Old;
 use crate::store::sqlite::outbox::Put;
 use crate::store::sqlite::ready::Next;
 use crate::store::sqlite::recover::Look;
@@ -426,16 +425,6 @@ impl Store for SqliteStore {
             self.write(DURABLE, move |sql| sql.exec("INSERT OR REPLACE INTO meta VALUES ('probe', ?1)", [at_ms]))?;
         }
         if self.shared.is_closed() { Err(StoreError::Stopped) } else { self.shared.health() }
-    }
-
-    fn prune(&self, keep: Duration) -> Result<u64> {
-        let mut gone = 0;
-        for old in Old::ALL {
-            while let (step, true) = self.write(SOFT, move |sql| audit::prune(sql, old, keep))? {
-                gone += step;
-            }
-        }
-        Ok(gone)
     }
 
     fn close(&self) {

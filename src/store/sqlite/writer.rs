@@ -19,10 +19,12 @@ use crate::store::StoreError;
 use crate::store::sqlite::command::{Command, End};
 use crate::store::sqlite::shared::Shared;
 use crate::store::sqlite::sql::{Deltas, Fault, Ran, Sql};
-use crate::store::sqlite::{recover, schema};
+use crate::store::sqlite::{recover, schema, space};
 
 /// The longest that a batch with its checkpoint may take before the writer counts as stuck: a worn SD card stalls for half a minute.
 const BATCH_TIME_MAX: Duration = Duration::from_secs(300);
+/// Frames that the log grows by until the sizes are taken anew: 128 KiB.
+const SAMPLED_FRAMES: i64 = 256;
 /// Most commands in one transaction.
 const BATCH_MAX: usize = 256;
 
@@ -32,6 +34,10 @@ pub(super) enum Item {
     Write(Command),
     /// Something waits beside the queue.
     Nudge,
+    /// Give back what a burst left, if nothing else is to be done.
+    Tidy,
+    /// Let go of memory that only makes it faster.
+    Shrink,
     /// Write what waits, then close.
     Close,
 }
@@ -53,6 +59,8 @@ pub(super) struct Writer {
     busy: bool,
     /// Frames in the log below which no checkpoint is tried.
     checkpoint_at: i64,
+    /// Frames in the log when the sizes were last taken.
+    sampled_at: i64,
 }
 
 impl Writer {
@@ -76,6 +84,7 @@ impl Writer {
             unsettled: new,
             busy: false,
             checkpoint_at: schema::CHECKPOINT_FRAMES,
+            sampled_at: 0,
         }
     }
 
@@ -113,13 +122,16 @@ impl Writer {
             match self.queue.recv().ok()? {
                 Item::Write(command) => batch.push(command),
                 Item::Nudge => {}
+                Item::Tidy => self.tidy(),
+                Item::Shrink => self.shrink(),
                 Item::Close => *closing = true,
             }
         }
         while batch.len() < BATCH_MAX {
             match self.queue.try_recv() {
                 Ok(Item::Write(command)) => batch.push(command),
-                Ok(Item::Nudge) => {}
+                Ok(Item::Nudge | Item::Tidy) => {} // no time for that
+                Ok(Item::Shrink) => self.shrink(),
                 Ok(Item::Close) => *closing = true,
                 Err(_) => break,
             }
@@ -136,6 +148,7 @@ impl Writer {
                 if written.changed {
                     self.shared.committed(batch.len(), durable, self.shared.clock.mono().saturating_sub(begun));
                     self.shared.set_trouble(None);
+                    self.shared.meter.wrote(begun);
                 }
                 batch.iter_mut().for_each(|command| command.end(None));
                 if written.changed {
@@ -240,6 +253,10 @@ impl Writer {
                 return checkpoint(conn, "TRUNCATE");
             }
             let (_, frames, done) = checkpoint(conn, "NOOP")?;
+            if (frames - self.sampled_at).abs() >= SAMPLED_FRAMES {
+                self.shared.meter.sample(conn, &self.path)?;
+                self.sampled_at = frames;
+            }
             if frames - done < self.checkpoint_at {
                 return Ok((0, frames, frames));
             }
@@ -250,6 +267,25 @@ impl Writer {
             Ok((_, frames, done)) if frames > done => self.checkpoint_at = frames - done + schema::CHECKPOINT_FRAMES / 4,
             Ok(_) => self.checkpoint_at = schema::CHECKPOINT_FRAMES,
             Err(fault) => drop(self.give_up(fault)),
+        }
+    }
+
+    /// Gives back what a burst left.
+    fn tidy(&mut self) {
+        let (shared, path, queue) = (self.shared.clone(), self.path.clone(), self.queue.clone());
+        shared.pulse.works(shared.clock.mono(), BATCH_TIME_MAX);
+        let tidied = self.connection(false).and_then(|conn| space::tidy(conn, &shared, &path, || queue.is_empty()));
+        if let Err(fault) = tidied {
+            self.give_up(fault);
+        }
+        shared.pulse.rests();
+    }
+
+    /// Drops what SQLite keeps in memory beyond what it is using.
+    fn shrink(&mut self) {
+        if let Some(conn) = &self.conn {
+            conn.flush_prepared_statement_cache();
+            let _ = conn.execute_batch("PRAGMA shrink_memory"); // it only ever frees
         }
     }
 

@@ -2,6 +2,7 @@
 
 mod accept;
 mod anthropic;
+mod bounds;
 mod builtin;
 mod delivery;
 mod jobs;

@@ -3,9 +3,10 @@
 use std::sync::Mutex;
 use std::time::Duration;
 
+use crate::config::Retention;
 use crate::domain::*;
 use crate::domain::{Job, JobRun, Pairing};
-use crate::store::{AuditEntry, Depths, Done, Listed, Page, Recovery, Result, Seen, Store, StoreError};
+use crate::store::{AuditEntry, Depths, Done, Listed, Page, Recovery, Result, Seen, Space, Store, StoreError, Upkeep};
 
 #[derive(Default)]
 pub(crate) struct FakeStore {
@@ -275,10 +276,28 @@ impl Store for FakeStore {
     fn health(&self, _: bool) -> Result<()> {
         unasked()
     }
-    fn prune(&self, _: Duration) -> Result<u64> {
+    fn close(&self) {
         unasked()
     }
-    fn close(&self) {
+}
+
+impl Upkeep for FakeStore {
+    fn keep(&self, _: Retention) {
+        unasked()
+    }
+    fn prune(&self) -> Result<u64> {
+        unasked()
+    }
+    fn make_room(&self) -> Result<u64> {
+        unasked()
+    }
+    fn space(&self) -> Space {
+        unasked()
+    }
+    fn tidy(&self) {
+        unasked()
+    }
+    fn shrink(&self) {
         unasked()
     }
 }

@@ -316,11 +316,11 @@ fn approvals_are_listed_by_state_and_pruned_with_the_audit() {
     assert_eq!((first.as_str(), list(None, Page { cursor: next, limit: 3 })), ("432", ("1".to_string(), None)));
     assert_eq!(home.approvals(None, Page { cursor: Some("x".into()), limit: 3 }), Err(StoreError::BadCursor));
     home.clock.advance(Duration::from_secs(91 * 24 * 3600));
-    home.prune(Duration::ZERO).unwrap();
+    home.prune().unwrap();
     assert_eq!(list(None, page(9)).0, "4321", "neither message has ended");
     assert_eq!(claim(&home).unwrap().message_id, turn.message_id);
     home.finish_turn(answer(&turn.message_id, "r", vec![])).unwrap();
-    home.prune(Duration::ZERO).unwrap();
+    home.prune().unwrap();
     assert_eq!(list(None, page(9)).0, "4");
     assert_eq!(state(&home, &open[0].id), ApprovalState::Pending);
 }

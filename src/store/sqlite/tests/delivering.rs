@@ -190,7 +190,7 @@ fn an_idempotency_key_makes_a_repeat_harmless() {
     assert_eq!(home.depths().pending, 4);
     let at_once = |days: u64| {
         home.clock.advance(Duration::from_secs(days * 24 * 3600));
-        home.prune(Duration::ZERO).unwrap();
+        home.prune().unwrap();
         let repeated = ask(&home, "panel", "d").unwrap();
         repeated[0].id == first[0].id
     };
@@ -207,15 +207,15 @@ fn pruning_takes_what_was_sent_and_leaves_what_a_person_may_want() {
     }
     accept_all(&home, &[("ana", "hi")]);
     answer_all(&home);
-    assert_eq!(home.prune(Duration::ZERO), Ok(0), "nothing is old yet");
+    assert_eq!(home.prune(), Ok(0), "nothing is old yet");
     home.clock.advance(Duration::from_secs(8 * 24 * 3600));
-    assert_eq!(home.prune(Duration::ZERO), Ok(1196));
+    assert_eq!(home.prune(), Ok(1196));
     assert_eq!(home.sql::<i64>("SELECT count(*) FROM outbox"), 5);
     let ana = home.sessions_of("ana", 9, page(9)).unwrap().items.remove(0);
     assert_eq!(ana.transcript.len(), 2, "transcripts stay");
     home.erase_user("ana").unwrap();
     home.clock.advance(Duration::from_secs(8 * 24 * 3600));
     accept_all(&home, &[("bob", "hi")]);
-    home.prune(Duration::ZERO).unwrap();
+    home.prune().unwrap();
     assert_eq!(home.sql::<i64>("SELECT count(*) FROM inbox"), 1, "of an erased user nothing stays but for a while");
 }

@@ -47,7 +47,7 @@ fn dedup_outlives_erasure_and_pruning_for_seven_days() {
     let week = Duration::from_secs(7 * 24 * 3600);
     for (later, duplicate) in [(week / 2, true), (week / 2 - Duration::from_secs(1), true), (Duration::from_secs(2), false)] {
         home.clock.advance(later);
-        home.prune(Duration::ZERO).unwrap();
+        home.prune().unwrap();
         let again = accept(&home, NewInbound { received_ms: home.clock.unix_ms(), ..outside("ana", None, "1") }).unwrap();
         assert_eq!(again.duplicate, duplicate);
         assert_eq!((again.id == first.id, again.session_id == first.session_id), (duplicate, duplicate));

@@ -176,8 +176,8 @@ fn readers_see_one_state_and_do_not_wait_for_the_writer() {
 
 #[test]
 fn what_a_message_writes_is_bounded() {
-    // Measured before there were tools and usage: 10,462 bytes either way.
-    for (spent, most) in [(false, 10_700), (true, 11_300)] {
+    // Measured before there were tools and usage: 10,462 bytes either way. The list of what pages are for costs 1 to 3 %.
+    for (spent, most) in [(false, 10_900), (true, 11_600)] {
         let home = Home::new();
         let log = home.path().with_extension("db-wal");
         let one = |n: usize| {

@@ -15,6 +15,7 @@ mod life;
 mod notes;
 mod pairings;
 mod recover;
+mod space;
 mod turns;
 mod urgent;
 mod usage;
@@ -29,12 +30,13 @@ use rusqlite::Connection;
 use crate::base::clock::Clock;
 use crate::base::ids::new_id;
 use crate::base::threads::Threads;
+use crate::config::{Kept, Retention};
 use crate::domain::{
-    Accepted, Approval, ApprovalState, Attempt, Claim, CutOff, Delivery, FinishedTurn, Handoff, InboundMessage, NewInbound,
+    Accepted, Approval, ApprovalState, Attempt, Claim, CutOff, Delivery, DeliveryState, FinishedTurn, Handoff, InboundMessage, NewInbound,
     NewOutbound, Outcome, Spent, Step, StepKind,
 };
 use crate::store::sqlite::SqliteStore;
-use crate::store::{Page, Result, Store};
+use crate::store::{Page, Result, Store, Upkeep};
 
 pub(super) const NOW_MS: i64 = 1_800_000_000_000;
 
@@ -62,7 +64,9 @@ impl Home {
     }
 
     pub(super) fn open(&mut self) {
-        self.store = Some(SqliteStore::open(&self.path(), self.clock.clone(), &self.threads).unwrap());
+        let store = SqliteStore::open(&self.path(), self.clock.clone(), &self.threads).unwrap();
+        store.keep(brief());
+        self.store = Some(store);
     }
 
     pub(super) fn store(&self) -> Arc<SqliteStore> {
@@ -98,6 +102,13 @@ impl std::ops::Deref for Home {
     fn deref(&self) -> &SqliteStore {
         self.store.as_ref().unwrap()
     }
+}
+
+/// The shortest that repeats and what was sent can be known.
+pub(super) fn brief() -> Retention {
+    let week = Duration::from_secs(7 * 86_400);
+    let outbox = Kept { max_age: Some(week), max_bytes: None };
+    Retention { repeats: week, outbox, ..Retention::default() }
 }
 
 /// A message of `user`'s on the channel `door`, without an outside id.

@@ -230,6 +230,6 @@ fn what_is_in_doubt_says_since_when_and_of_which_part() {
     home.drop_delivery(&third).unwrap();
     assert_eq!(home.sql::<i64>("SELECT count(*) FROM unclear"), 1, "that of the first one");
     home.clock.advance(Duration::from_secs(100 * 24 * 3600));
-    home.prune(Duration::from_secs(24 * 3600)).unwrap();
+    home.prune().unwrap();
     assert_eq!(home.sql::<i64>("SELECT count(*) FROM unclear"), 0);
 }

@@ -58,7 +58,7 @@ fn what_turns_used_adds_up_by_day_user_and_provider() {
         assert_eq!(home.tokens_of(day, agent, user), Ok(tokens), "{day} {agent} {user:?}");
     }
     home.clock.advance(Duration::from_secs(800 * 86_400));
-    home.prune(Duration::ZERO).unwrap();
+    home.prune().unwrap();
     assert_eq!(home.usage(0, None).unwrap(), second, "accounts are kept long, and not for ever");
 }
 
@@ -149,7 +149,7 @@ fn sessions_that_were_forgotten_are_pruned_many_at_a_time() {
     }
     home.clock.advance(Duration::from_secs(8 * 86_400));
     let before = home.stats().commits;
-    home.prune(Duration::ZERO).unwrap();
+    home.prune().unwrap();
     assert!(home.stats().commits - before < 20, "{}", home.stats().commits - before);
     assert_eq!((home.sql::<i64>("SELECT count(*) FROM inbox"), home.sql::<i64>("SELECT count(*) FROM sessions")), (1, 1));
 }
