@@ -35,16 +35,6 @@ pub fn rows() -> Vec<Row> {
             lacks: "",
         },
         Row {
-            id: "R4",
-            fault: "power lost: what was not synced is gone, torn, or half there",
-            injection: "every call on the data folder recorded; the folder rebuilt as it may be at each fsync; started on that",
-            holds: "opens, database whole, everything acknowledged before is there and is answered once",
-            trials: (60, 5000),
-            run: Some(power::loss),
-            tests: &[],
-            lacks: "",
-        },
-        Row {
             id: "R39",
             fault: "brown-outs: each life is short",
             injection: "SIGKILL 20 to 250 ms after each start, under load",

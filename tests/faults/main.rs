@@ -10,9 +10,11 @@
 #[path = "../suite/support/mod.rs"]
 mod support;
 
+mod disk;
 mod kills;
 mod power;
 mod report;
+mod rig;
 mod row;
 mod shim;
 mod table;

@@ -8,6 +8,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::Path;
 use std::process::Stdio;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -15,7 +16,7 @@ use serde_json::json;
 use tempfile::TempDir;
 
 use crate::row::Trials;
-use crate::shim::{self, Done, Notes, Shim};
+use crate::shim::{self, Done, EIO, Notes, Shim};
 use crate::support::gateway::{Gateway, with_defaults};
 use crate::support::http::Call;
 use crate::support::model::Model;
@@ -123,9 +124,9 @@ impl Disk {
         }
     }
 
-    fn take(&mut self, done: &Done) {
+    fn take(&mut self, done: &Done, random: &mut Random) {
         match done {
-            Done::Create { path, .. } => {
+            Done::Create { path } => {
                 self.nodes.push(Node::default());
                 self.enter(Entry::Made(path.clone(), self.nodes.len() - 1));
             }
@@ -149,6 +150,12 @@ impl Disk {
                     let covered = std::mem::take(&mut node.covered);
                     let Node { kept, pending, .. } = node;
                     pending.drain(..covered).for_each(|change| change.apply(kept));
+                }
+            }
+            // What the kernel could not write it drops, and the next sync succeeds without it.
+            Done::SyncFailed { path } => {
+                if let Some(node) = self.live.get(path) {
+                    self.nodes[*node].pending.retain(|_| random.between(0, 2) == 0);
                 }
             }
             Done::Accepted { name } => drop(self.accepted.insert(name.clone())),
@@ -193,7 +200,7 @@ fn scratch() -> TempDir {
 }
 
 /// A run of the real gateway with everything that it does to its folder.
-fn record(messages: u64) -> Result<Vec<Done>, &'static str> {
+fn record(messages: u64, is_failing: bool) -> Result<Vec<Done>, &'static str> {
     let shim = Shim::new()?;
     let (data, config) = (scratch(), scratch());
     let notes = Arc::new(Notes::new(&shim));
@@ -209,20 +216,44 @@ fn record(messages: u64) -> Result<Vec<Done>, &'static str> {
     let mut gateway = shim.before(gateway, true);
     gateway.spawn_with(Stdio::null(), Stdio::null());
     gateway.wait_healthy(Instant::now());
-    let port = gateway.port;
-    side_by_side(SENDERS, |sender| {
-        for n in (sender as u64..messages).step_by(SENDERS) {
-            let (user, text) = (format!("u{sender}"), format!("m{n}"));
-            let body = json!({"userId": user, "message": text, "messageId": text});
-            let answer = Call::new(port, "POST", "/webhook/door").token(DOOR).json(&body).send();
-            assert_eq!(answer.status, 202, "{}", answer.text());
-            notes.accepted(&text);
+    let (port, over) = (gateway.port, AtomicBool::new(false));
+    std::thread::scope(|scope| {
+        if is_failing {
+            scope.spawn(|| fail_now_and_then(&shim, &over));
         }
+        send_all(port, messages, &notes);
+        over.store(true, Ordering::SeqCst);
     });
+    shim.heal();
     sink.until(messages as usize, 60);
     pause(300);
     gateway.kill9();
     Ok(shim::read(&shim.log_path()))
+}
+
+/// Lets syncs fail, one or some at a time.
+fn fail_now_and_then(shim: &Shim, over: &AtomicBool) {
+    let mut random = Random::new(7);
+    while !over.load(Ordering::SeqCst) {
+        shim.fail_syncs(random.between(1, 6) as i64, random.between(1, 4) as i64, EIO);
+        pause(40);
+    }
+}
+
+/// Sends all messages, each until it is accepted.
+fn send_all(port: u16, messages: u64, notes: &Notes) {
+    side_by_side(SENDERS, |sender| {
+        for n in (sender as u64..messages).step_by(SENDERS) {
+            let (user, text) = (format!("u{sender}"), format!("m{n}"));
+            let body = json!({"userId": user, "message": text, "messageId": text});
+            eventually("a 202", 30, || {
+                let answer = Call::new(port, "POST", "/webhook/door").token(DOOR).json(&body).send();
+                assert!(matches!(answer.status, 202 | 503 | 500), "{}", answer.text());
+                (answer.status == 202).then_some(())
+            });
+            notes.accepted(&text);
+        }
+    });
 }
 
 /// A place where gateways are started on what is left.
@@ -302,8 +333,17 @@ pub fn integrity(path: &Path) -> Result<(), String> {
 
 /// R4.
 pub fn loss(trials: &mut Trials) {
+    cuts(trials, false);
+}
+
+/// R5: the same after syncs that failed, each of which dropped what it was to bring to the disk.
+pub fn failed_syncs(trials: &mut Trials) {
+    cuts(trials, true);
+}
+
+fn cuts(trials: &mut Trials, is_failing: bool) {
     let messages = if trials.is_long { MESSAGES.1 } else { MESSAGES.0 };
-    let record = match record(messages) {
+    let record = match record(messages, is_failing) {
         Ok(record) => record,
         Err(why) => return trials.absent(why),
     };
@@ -317,7 +357,7 @@ pub fn loss(trials: &mut Trials) {
     let (mut disk, mut at, mut cuts) = (Disk::default(), 0, Vec::new());
     for point in &chosen {
         while at < *point {
-            disk.take(&record[at]);
+            disk.take(&record[at], &mut trials.random);
             at += 1;
         }
         let image = disk.cut(&mut trials.random);
@@ -338,5 +378,8 @@ pub fn loss(trials: &mut Trials) {
         took.into_iter().for_each(|took| trials.recovered(took));
     }
     trials.figure("fsyncs in the run", points.len());
+    if is_failing {
+        trials.figure("of them failed", record.iter().filter(|d| matches!(d, Done::SyncFailed { .. })).count());
+    }
     trials.figure("messages", messages);
 }

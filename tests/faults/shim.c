@@ -142,6 +142,7 @@ static int synced(int fd, long call) {
         syscall(SYS_nanosleep, &pause, NULL);
     }
     if (fails(SYNCS, SYNC_FAIL_FROM)) {
+        record("F", path, 0, NULL, 0);
         errno = (int)dials[SYNC_ERRNO];
         return -1;
     }

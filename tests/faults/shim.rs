@@ -133,13 +133,15 @@ impl Shim {
 /// One thing that was done to a file of the folder, or that the runner noted between.
 #[derive(Clone, Debug)]
 pub enum Done {
-    Create { path: String, mode: u32 },
+    Create { path: String },
     Write { path: String, at: u64, bytes: Vec<u8> },
     Truncate { path: String, length: u64 },
     Rename { from: String, to: String },
     Unlink { path: String },
     SyncBegun { path: String },
     Synced { path: String },
+    /// A sync that failed: what it was to bring to the disk may be gone for good, though the process still reads it.
+    SyncFailed { path: String },
     /// The runner's own: a 2xx was received for this message.
     Accepted { name: String },
     /// The runner's own: the receiver got this delivery of this message.
@@ -183,13 +185,14 @@ pub fn read(path: &Path) -> Vec<Done> {
         let bytes = all[end + 1..end + 1 + length].to_vec();
         let text = || String::from_utf8_lossy(&bytes).into_owned();
         list.push(match words[0] {
-            "C" => Done::Create { path, mode: number as u32 },
+            "C" => Done::Create { path },
             "W" => Done::Write { path, at: number as u64, bytes },
             "T" => Done::Truncate { path, length: number as u64 },
             "R" => Done::Rename { from: path, to: text() },
             "U" => Done::Unlink { path },
             "s" => Done::SyncBegun { path },
             "S" => Done::Synced { path },
+            "F" => Done::SyncFailed { path },
             "A" => Done::Accepted { name: path },
             "D" => Done::Delivered { id: text(), name: path },
             other => panic!("an unknown record {other}"),
