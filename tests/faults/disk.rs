@@ -11,7 +11,7 @@ use tempfile::TempDir;
 use crate::power;
 use crate::rig::{self, Rig, SmallDisk};
 use crate::row::{Row, Trials};
-use crate::shim::{Dial, EIO, ENOSPC, Shim};
+use crate::shim::{Dial, ENOSPC, Shim};
 use crate::support::oracle::{Load, settled};
 use crate::support::telegram::Telegram;
 use crate::support::{eventually, merged, pause, percentile};
@@ -52,7 +52,7 @@ pub fn rows() -> Vec<Row> {
         Row {
             id: "R7",
             fault: "disk read-only",
-            injection: "the tmpfs remounted read-only under load, then writable",
+            injection: "EROFS from every write under load (a remount where nothing is open for writing), then writable",
             holds: "as R6",
             trials: (3, 40),
             run: Some(read_only),
@@ -178,9 +178,9 @@ fn read_only(trials: &mut Trials) {
 
 fn slow(trials: &mut Trials) {
     let seconds = if trials.is_long { 60 } else { 8 };
+    let mut accepts = Vec::new();
     for _ in 0..trials.wanted {
         let Some(shim) = rig::shim(trials) else { return };
-        let mut accepts = Vec::new();
         trials.trial("slow", |trials| {
             let mut rig = Rig::new(json!({})).behind(&shim);
             rig.start();
@@ -204,24 +204,28 @@ fn slow(trials: &mut Trials) {
             }
             rig.verdict()
         });
-        if !accepts.is_empty() {
-            let (p50, p99) = (percentile(&mut accepts, 50), percentile(&mut accepts, 99));
-            trials.figure("accept p50", format!("{} ms", p50.as_millis()));
-            trials.figure("p99", format!("{} ms", p99.as_millis()));
-            if p99 > Duration::from_secs(10) {
-                trials.fail(&format!("a 2xx took {p99:?}"));
-            }
+    }
+    if !accepts.is_empty() {
+        let (p50, p99) = (percentile(&mut accepts, 50), percentile(&mut accepts, 99));
+        trials.figure("a 2xx after: p50", format!("{} ms", p50.as_millis()));
+        trials.figure("p99", format!("{} ms", p99.as_millis()));
+        if p99 > Duration::from_secs(10) {
+            trials.fail(&format!("a 2xx took {p99:?}"));
         }
     }
 }
 
-/// A folder with history, and a log that was not carried over: what a kill leaves.
+/// A folder with history, part of it in the log, which was not carried over: what a kill leaves.
 fn template(answered: u64) -> (TempDir, Rig) {
     let data = TempDir::with_prefix("gatelet-fault-").expect("a folder");
     let mut rig = Rig::on(data.path(), json!({}), crate::support::model::Model::echo());
     rig.start();
-    for _ in 0..answered {
+    for n in 0..answered {
         rig.round_trip(10);
+        if n == answered * 2 / 3 {
+            assert_eq!(rig.gateway.term().0, 0);
+            rig.start();
+        }
     }
     rig.gateway.kill9();
     (data, rig)

@@ -14,6 +14,7 @@ mod disk;
 mod kills;
 mod power;
 mod report;
+mod resources;
 mod rig;
 mod row;
 mod shim;

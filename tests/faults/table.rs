@@ -8,7 +8,7 @@ use crate::row::Row;
 
 /// All rows.
 pub fn rows() -> Vec<Row> {
-    let mut all: Vec<Row> = [crate::kills::rows(), crate::disk::rows()].into_iter().flatten().collect();
+    let mut all: Vec<Row> = [crate::kills::rows(), crate::disk::rows(), crate::resources::rows()].into_iter().flatten().collect();
     all.sort_by_key(|row| number(row));
     all
 }
