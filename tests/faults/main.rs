@@ -71,6 +71,12 @@ fn main() -> ExitCode {
             return ExitCode::from(2);
         }
     };
+    // A trial tells its own panic; where it came from is enough here.
+    std::panic::set_hook(Box::new(|info| {
+        if let Some(place) = info.location() {
+            eprintln!("    at {}:{}", place.file(), place.line());
+        }
+    }));
     if let Err(why) = table::check() {
         eprintln!("{why}");
         return ExitCode::FAILURE;

@@ -203,7 +203,7 @@ fn allocations(trials: &mut Trials) {
                 }
                 return Ok(rig.start());
             }
-            rig.lives()?;
+            rig.lives().map_err(|e| { if std::env::var_os("HOLD").is_some() { eprintln!("pid {} log {}", rig.gateway.pid(), rig.log()); pause(60_000); } e })?;
             Ok(rig.round_trip(10))
         });
         took.into_iter().for_each(|took| trials.recovered(took));

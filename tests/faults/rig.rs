@@ -2,7 +2,8 @@
 //!
 //! Invariant: its configuration and its log stand outside of its data folder, so that nothing but the gateway's own writes count there.
 
-use std::path::Path;
+use std::fs::File;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -60,12 +61,23 @@ impl Rig {
         self
     }
 
-    /// Starts it; its outputs are thrown away.
+    /// Starts it.
     pub fn start(&mut self) -> Duration {
         let began = Instant::now();
-        self.gateway.spawn_with(Stdio::null(), Stdio::null());
+        let log = File::options().create(true).append(true).open(self.log_path()).expect("a log file");
+        self.gateway.spawn_with(log.try_clone().expect("a log file").into(), log.into());
         self.gateway.wait_healthy(began);
         self.gateway.boot
+    }
+
+    fn log_path(&self) -> PathBuf {
+        self.gateway.config_path.with_file_name("log")
+    }
+
+    /// The end of what it wrote to its outputs.
+    pub fn log(&self) -> String {
+        let all = std::fs::read(self.log_path()).unwrap_or_default();
+        String::from_utf8_lossy(&all[all.len().saturating_sub(2000)..]).into_owned()
     }
 
     /// One message of the rig's own user; whether it was accepted.
