@@ -10,13 +10,17 @@
 #[path = "../suite/support/mod.rs"]
 mod support;
 
+mod configs;
 mod disk;
 mod kills;
+mod life;
+mod peers;
 mod power;
 mod report;
 mod resources;
 mod rig;
 mod row;
+mod services;
 mod shim;
 mod table;
 

@@ -29,6 +29,8 @@ pub struct Rig {
     pub model: Model,
     /// A bot beside the door, where a row wants one.
     pub telegram: Option<Arc<Telegram>>,
+    /// Panics that a row brings about: those with these words.
+    pub forgiven: &'static [&'static str],
     /// Kept until the rig goes.
     folders: Vec<TempDir>,
     /// The last number that each of our own messages had.
@@ -52,7 +54,9 @@ impl Rig {
         let mut gateway = Gateway::prepare_in(aside.path(), "config.json", json!({}));
         gateway.data = data.to_path_buf();
         gateway.write_config(&with_defaults(config, gateway.port).to_string());
-        Rig { world, gateway, sink, model, telegram: None, folders: vec![aside], said: 0 }
+        // Where a debug build is to end, it looks its own lines up first, for seconds.
+        gateway.set_env("RUST_BACKTRACE", "0");
+        Rig { world, gateway, sink, model, telegram: None, forgiven: &[], folders: vec![aside], said: 0 }
     }
 
     /// Its gateway behind a shim; `None` where there is none, which is noted.
@@ -78,6 +82,11 @@ impl Rig {
     pub fn log(&self) -> String {
         let all = std::fs::read(self.log_path()).unwrap_or_default();
         String::from_utf8_lossy(&all[all.len().saturating_sub(2000)..]).into_owned()
+    }
+
+    /// Whether its log has these words.
+    pub fn log_has(&self, words: &str) -> bool {
+        std::fs::read_to_string(self.log_path()).unwrap_or_default().contains(words)
     }
 
     /// One message of the rig's own user; whether it was accepted.
@@ -106,9 +115,9 @@ impl Rig {
     /// Whether the process is still the one that was started.
     pub fn lives(&mut self) -> Result<(), String> {
         match self.gateway.exited() {
-            Some(status) => Err(format!("the process ended: {status}")),
+            Some(status) => Err(format!("the process ended: {status}: {}", self.log())),
             None if self.gateway.healthy() => Ok(()),
-            None => Err("/health is not 200 within a second".into()),
+            None => Err(format!("/health is not 200 within a second: {}", self.log())),
         }
     }
 
@@ -118,6 +127,10 @@ impl Rig {
         let (code, _) = self.gateway.term();
         if code != 0 {
             return Err(format!("it ended with {code}"));
+        }
+        let log = std::fs::read_to_string(self.log_path()).unwrap_or_default();
+        if let Some(line) = log.lines().find(|l| l.contains("panic") && !self.forgiven.iter().any(|words| l.contains(words))) {
+            return Err(format!("a panic on the way: {line}"));
         }
         integrity(&self.gateway.data.join("gatelet.db"))
     }
