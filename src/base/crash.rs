@@ -1,7 +1,7 @@
-//! Named crash points: where a test wants the process to die, as a power cut would have it.
+//! Named crash points: where a test wants the process to die, as a power cut would have it, or a thread to panic.
 //!
 //! Invariant: nothing of it is in a release build. `GATELET_CRASH_AT=NAME:N` ends the process at the N-th passing of that point
-//! (without N: the first), without cleaning up; `panic:NAME:N` panics there instead. It cannot fail otherwise.
+//! (without N: the first), without cleaning up; `GATELET_PANIC_AT=NAME:N` panics there. It cannot fail otherwise.
 
 /// The place where the process may be told to die.
 #[cfg(debug_assertions)]
@@ -9,21 +9,29 @@ pub fn point(name: &str) {
     use std::sync::OnceLock;
     use std::sync::atomic::{AtomicU64, Ordering};
 
-    static WANTED: OnceLock<Option<(String, u64, bool)>> = OnceLock::new();
-    static PASSED: AtomicU64 = AtomicU64::new(0);
-    let wanted = WANTED.get_or_init(|| {
-        let text = std::env::var("GATELET_CRASH_AT").ok()?;
-        let (panics, place) = text.strip_prefix("panic:").map_or((false, text.as_str()), |place| (true, place));
-        let (name, count) = place.split_once(':').unwrap_or((place, "1"));
-        Some((name.to_string(), count.parse().unwrap_or(1), panics))
-    });
-    if let Some((at, count, panics)) = wanted
-        && at == name
-        && PASSED.fetch_add(1, Ordering::SeqCst) + 1 == *count
-    {
-        // A panic only where a test asked for it: what it leaves behind is what is tested.
-        assert!(!panics, "a fault that a test wants at {name}");
+    struct Wanted {
+        at: String,
+        count: u64,
+        passed: AtomicU64,
+    }
+
+    fn wanted(variable: &str) -> Option<Wanted> {
+        let text = std::env::var(variable).ok()?;
+        let (at, count) = text.split_once(':').unwrap_or((&text, "1"));
+        Some(Wanted { at: at.to_string(), count: count.parse().unwrap_or(1), passed: AtomicU64::new(0) })
+    }
+
+    static DEATH: OnceLock<Option<Wanted>> = OnceLock::new();
+    static PANIC: OnceLock<Option<Wanted>> = OnceLock::new();
+    let is_here = |wanted: &Option<Wanted>| {
+        let here = wanted.as_ref().filter(|w| w.at == name);
+        here.is_some_and(|w| w.passed.fetch_add(1, Ordering::SeqCst) + 1 == w.count)
+    };
+    if is_here(DEATH.get_or_init(|| wanted("GATELET_CRASH_AT"))) {
         std::process::abort();
+    }
+    if is_here(PANIC.get_or_init(|| wanted("GATELET_PANIC_AT"))) {
+        panic!("a test wants a panic at {name}"); // that is what it is for; threads catch it
     }
 }
 

@@ -4,6 +4,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use crate::base::clock::Clock;
+use crate::base::ids;
 use crate::cli::options::Options;
 use crate::cli::{Failure, invalid, name, output};
 use crate::config::LogFormat;
@@ -21,6 +22,7 @@ const LOG_END: Duration = Duration::from_secs(1);
 /// Where it can't start: `Configuration`, or `Failed` with a sentence.
 pub fn run(options: &Options) -> Result<(), Failure> {
     let failed = |e: crate::base::error::Error| Failure::Failed(e.to_string());
+    ids::check_randomness().map_err(failed)?; // before anything asks for some and can only panic: every hash map does
     let clock = Clock::system();
     let passed = door::adopt().map_err(failed)?;
     let mut places = options.places()?;

@@ -42,6 +42,7 @@ use crate::agent::tools::Toolbox;
 use crate::auth::Authenticator;
 use crate::base::backoff::Retry;
 use crate::base::clock::Clock;
+use crate::base::crash;
 use crate::base::error::Error;
 use crate::base::limit::{Limiter, Verdict};
 use crate::base::live::Live;
@@ -383,7 +384,10 @@ fn run_errands(errands: &Receiver<Errand>, stop: &Stop) {
     loop {
         crossbeam_channel::select! {
             recv(errands) -> errand => match errand {
-                Ok(errand) => errand(),
+                Ok(errand) => {
+                    crash::point("errand");
+                    errand();
+                }
                 Err(_) => return,
             },
             recv(stop.receiver()) -> _ => return,

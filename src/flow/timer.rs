@@ -6,6 +6,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::base::crash;
 use crate::base::pulse::Pulse;
 use crate::base::stop::Stop;
 use crate::domain::WEBSOCKET_CHANNEL;
@@ -24,6 +25,7 @@ pub fn run(flow: &Arc<Flow>, pulse: &Pulse, stop: &Stop) {
     loop {
         let now = flow.clock.mono();
         pulse.works(now, PASS_MAX);
+        crash::point("timer.pass");
         let waiting = flow.waiters.expire(now);
         let question = flow.store.next_approval_due();
         if question.is_some_and(|due| due.is_zero()) {

@@ -21,7 +21,6 @@ use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
 use crate::api::{Api, Front};
 use crate::base::clock::Clock;
 use crate::base::error::{Error, ErrorKind};
-use crate::base::ids;
 use crate::base::stop::Stop;
 use crate::base::threads::Threads;
 use crate::config::Watcher;
@@ -102,7 +101,6 @@ impl Gateway {
     /// # Errors
     /// With a sentence for the person who started it; nothing runs then that matters.
     pub fn start(mut start: Start) -> Result<Gateway, Error> {
-        ids::check_randomness()?;
         door::raise_descriptor_limit();
         let (threads, finish, stop) = (Threads::new(), Finish::default(), Stop::new());
         let (tx, events) = crossbeam_channel::bounded(16);

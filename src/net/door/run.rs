@@ -15,6 +15,7 @@ use crossbeam_channel::Sender;
 use rustix::buffer::spare_capacity;
 use rustix::event::{Timespec, epoll};
 
+use crate::base::crash;
 use crate::base::live::Live;
 use crate::base::pulse::Pulse;
 use crate::base::stop::Stop;
@@ -179,6 +180,7 @@ impl<S: Service> Loop<S> {
                 BELL => drop(rustix::io::read(&self.core.bell, &mut [0u8; 8])),
                 number => {
                     self.current = Some(Key::of(number));
+                    crash::point("door.event");
                     self.on_event(Key::of(number), flags);
                 }
             }

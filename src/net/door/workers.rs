@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use crossbeam_channel::Sender;
 
+use crate::base::crash;
 use crate::base::error::Result;
 use crate::base::stop::Stop;
 use crate::base::threads::{STACK, Threads};
@@ -42,6 +43,7 @@ pub(super) fn start<S: Service>(
         let (core, jobs) = (core.clone(), rx.clone());
         threads.spawn(&format!("http-{i}"), STACK, stop, move || {
             while let Ok(job) = jobs.recv() {
+                crash::point("http.call");
                 let Job { context, request, responder } = *job;
                 core.call(context, request, responder);
             }

@@ -7,7 +7,8 @@
 //! Invariant: a caller here is `Peer::Local` and reached the socket's file by its mode. `reply` never blocks: answers are written
 //! by the socket's own threads. A local user who stalls a body holds one of these threads and nothing else. tiny_http's threads
 //! (one that accepts, one a connection) are outside of our register; they end with their connections. Fails at start where the
-//! path can't be had; if tiny_http stops accepting, as it does after any error, the socket is set up anew.
+//! path can't be had; if tiny_http stops accepting, as it does after any error, the socket is set up anew. Where it stops without a word
+//! (the system refuses it a thread, and the one that accepts panics), that is seen within half a minute.
 
 mod task;
 
@@ -40,6 +41,8 @@ const IN_FLIGHT_MAX: usize = 64;
 const GIVEN_UP_MAX: usize = 16;
 /// Pause before the socket is set up anew.
 const RESTART_PAUSE: Duration = Duration::from_secs(1);
+/// How often it is looked at whether tiny_http still accepts.
+const LOOK_EVERY: Duration = Duration::from_secs(30);
 /// What is in flight at the stop has so long to be answered.
 const DRAIN: Duration = Duration::from_secs(1);
 
@@ -128,8 +131,8 @@ impl<S: Service> Socket<S> {
     /// Takes requests from tiny_http until the stop.
     fn receive(self: &Arc<Self>) {
         while let Some(server) = self.server() {
-            match server.recv() {
-                Ok(raw) => self.accept(raw),
+            match server.recv_timeout(LOOK_EVERY).and_then(|raw| if raw.is_none() { self.look().map(|()| raw) } else { Ok(raw) }) {
+                Ok(raw) => raw.into_iter().for_each(|raw| self.accept(raw)),
                 Err(_) if self.stop.is_set() || self.given_up.load(Ordering::SeqCst) >= GIVEN_UP_MAX => {
                     // Those that wait unseen must not be dropped with the server.
                     while let Ok(Some(raw)) = server.try_recv() {
@@ -145,6 +148,14 @@ impl<S: Service> Socket<S> {
             }
         }
         self.server.lock().unwrap_or_else(PoisonError::into_inner).take();
+    }
+
+    /// Whether somebody accepts: the listener goes with tiny_http's thread.
+    fn look(&self) -> std::io::Result<()> {
+        match UnixStream::connect(&self.path) {
+            Err(e) if matches!(e.kind(), IoKind::ConnectionRefused | IoKind::NotFound) => Err(e),
+            _ => Ok(()), // it is there, or so busy that somebody must be
+        }
     }
 
     fn set_up_anew(&self) {

@@ -15,6 +15,7 @@ use crossbeam_channel::{Receiver, Sender};
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, ErrorCode};
 
+use crate::base::crash;
 use crate::store::StoreError;
 use crate::store::sqlite::command::{Command, End};
 use crate::store::sqlite::shared::Shared;
@@ -192,6 +193,7 @@ impl Writer {
                 conn.prepare_cached("RELEASE command")?.execute([])?;
             }
         }
+        crash::point("store.commit");
         conn.prepare_cached("COMMIT")?.execute([])?;
         Ok(Written { deltas, changed: conn.total_changes() > before, erased: sql.has_erased() })
     }

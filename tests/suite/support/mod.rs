@@ -8,6 +8,7 @@ pub mod http;
 pub mod lacking;
 pub mod model;
 pub mod mosquitto;
+pub mod oracle;
 pub mod server;
 pub mod sink;
 pub mod slack;

@@ -197,7 +197,7 @@ fn no_secret_comes_out_anywhere() {
     for (name, value) in secrets_of_the_environment() {
         gateway.set_env(name, value);
     }
-    gateway.set_env("GATELET_CRASH_AT", "panic:turn.answered");
+    gateway.set_env("GATELET_PANIC_AT", "turn.answered");
     gateway.restart();
     let mut events = Ws::join(&gateway, ADMIN);
     everybody_writes(&gateway, &world);
