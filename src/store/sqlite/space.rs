@@ -179,12 +179,7 @@ impl Upkeep for SqliteStore {
 
 impl SqliteStore {
     /// Removes messages beyond `from` that ended before `cutoff`, until `enough` bytes of texts went. Gives how many messages, and bytes.
-    fn shed(
-        &self,
-        from: i64,
-        enough: i64,
-        cutoff: impl Fn(&Sql<'_>) -> i64 + Clone + Send + 'static,
-    ) -> Result<(u64, i64)> {
+    fn shed(&self, from: i64, enough: i64, cutoff: impl Fn(&Sql<'_>) -> i64 + Clone + Send + 'static) -> Result<(u64, i64)> {
         let (mut gone, mut bytes, mut next) = (0, 0, Some(from));
         while let Some(at) = next.filter(|_| bytes < enough) {
             let step = self.step(at, cutoff.clone(), false)?;
