@@ -53,8 +53,8 @@ fn show(health: &Value, ready: &Value, channels: &Value, agents: &Value, metrics
         metrics["requestCount"], metrics["errorCount"], metrics["activeConnections"]
     ));
     let of = |figure: &Value, bound: &Value| match (figure.as_u64(), bound.as_u64()) {
-        (Some(bytes), Some(bound)) => format!("{} of {}", size(bytes), size(bound)),
-        (Some(bytes), None) => size(bytes),
+        (Some(bytes), Some(bound)) if bound > 0 => format!("{} of {}", size(bytes), size(bound)),
+        (Some(bytes), _) => size(bytes),
         (None, _) => "unknown".to_string(),
     };
     let (store, process) = (&metrics["store"], &metrics["process"]);

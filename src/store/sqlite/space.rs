@@ -124,12 +124,11 @@ impl Upkeep for SqliteStore {
     }
 
     fn prune(&self) -> Result<u64> {
-        let keep = self.shared.meter.keep.get();
+        let keep = *self.shared.meter.keep.get();
         let mut gone = 0;
         for old in Old::ALL {
             let mut more = true;
             while more {
-                let keep = keep.clone();
                 let step;
                 (step, more) = self.write(true, move |sql| prune::prune(sql, old, &keep))?;
                 gone += step;
@@ -246,7 +245,7 @@ impl SqliteStore {
 
     /// Removes files that are too old, or too many.
     fn drop_files(&self, keep: &Retention) -> Result<u64> {
-        let keep = keep.clone();
+        let keep = *keep;
         let after = |shared: &Shared, outcome: &Result<(Vec<String>, i64)>| {
             if let Ok((files, kept)) = outcome {
                 shared.files.remove_all(files);
@@ -256,7 +255,7 @@ impl SqliteStore {
         let work = move |sql: &Sql<'_>| Ok((attachments::prune(sql, &keep)?, attachments::kept_bytes(sql)?));
         let mut gone = 0;
         loop {
-            let (files, _) = self.ask(true, work.clone(), after, |_, _| {})?;
+            let (files, _) = self.ask(true, work, after, |_, _| {})?;
             gone += files.len() as u64;
             if files.is_empty() {
                 return Ok(gone);
