@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use crate::cli::Failure;
 use crate::cli::options::Options;
-use crate::cli::output::{harmless, styled, text};
+use crate::cli::output::{harmless, size, styled, text};
 use crate::cli::remote::Remote;
 
 /// Runs it.
@@ -51,5 +51,17 @@ fn show(health: &Value, ready: &Value, channels: &Value, agents: &Value, metrics
     text(&format!(
         "requests {}, errors {}, average {average:.1} ms, connections {}",
         metrics["requestCount"], metrics["errorCount"], metrics["activeConnections"]
+    ));
+    let of = |figure: &Value, bound: &Value| match (figure.as_u64(), bound.as_u64()) {
+        (Some(bytes), Some(bound)) if bound > 0 => format!("{} of {}", size(bytes), size(bound)),
+        (Some(bytes), _) => size(bytes),
+        (None, _) => "unknown".to_string(),
+    };
+    let (store, process) = (&metrics["store"], &metrics["process"]);
+    text(&format!(
+        "kept {}, written in 24 h {}, memory {}",
+        of(&store["bytes"], &store["bytesMax"]),
+        of(&process["writtenBytesDay"], &process["writeBudget"]),
+        of(&process["residentBytes"], &Value::Null),
     ));
 }

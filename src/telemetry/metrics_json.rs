@@ -19,7 +19,6 @@ pub(super) fn render(metrics: &Metrics, external: &External, process: &Process) 
     let request_time = metrics.request_time.read();
     let by_class = |class: usize| metrics.requests.iter().map(|classes| get(&classes[class])).sum::<u64>();
     let by_method = |method: usize| metrics.requests[method].iter().map(get).sum::<u64>();
-    let budget = Some(get(&metrics.write_budget)).filter(|bytes| *bytes > 0);
     json!({
         "requestCount": requests,
         "errorCount": errors,
@@ -71,7 +70,7 @@ pub(super) fn render(metrics: &Metrics, external: &External, process: &Process) 
             "cpuMs": process.cpu_seconds.map(ms),
             "writtenBytes": process.written_bytes,
             "writtenBytesDay": process.written_bytes.map(|total| metrics.note_written(total)),
-            "writeBudget": budget,
+            "writeBudget": get(&metrics.write_budget),
         },
     })
 }

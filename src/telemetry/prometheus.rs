@@ -103,7 +103,11 @@ fn of_process(page: &mut Page, metrics: &Metrics, process: &Process) {
         page.gauge("written_bytes_day", "Those of the last 24 hours.", metrics.note_written(bytes));
     }
     if get(&metrics.write_budget) > 0 {
-        page.gauge("write_budget_bytes", "Bytes that may be written in 24 hours (store.writeBudget).", get(&metrics.write_budget));
+        page.gauge(
+            "write_budget_bytes",
+            "Bytes that may be written in 24 hours (store.writeBudget).",
+            get(&metrics.write_budget),
+        );
     }
 }
 

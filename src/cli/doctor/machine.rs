@@ -15,7 +15,9 @@ use serde_json::Value;
 use super::{DEADLINE, Finding, within};
 use crate::base::clock::Clock;
 use crate::cli::output::size;
+use crate::config::Store;
 use crate::config::files::Places;
+use crate::store::sqlite::backup;
 use crate::telemetry::rfc3339;
 
 /// When this was written: a clock before it is wrong.
@@ -164,6 +166,22 @@ fn space(folder: &Path) -> Option<Finding> {
     } else {
         Finding::ok("space", message)
     })
+}
+
+/// What is kept, beside the bound on it.
+pub fn kept(store: &Store) -> Finding {
+    let length = |path: &Path| fs::metadata(path).map_or(0, |file| file.len());
+    let [log, ..] = backup::companions(&store.path);
+    let files = fs::read_dir(backup::attachments_folder(&store.path)).into_iter().flatten().flatten();
+    let files: u64 = files.map(|file| file.metadata().map_or(0, |m| m.len())).sum();
+    let (bytes, max) = (length(&store.path) + length(&log) + files, store.retention.max_bytes);
+    let message = format!("{} of {}", size(bytes), size(max));
+    if bytes < max {
+        return Finding::ok("kept", message);
+    }
+    let hint =
+        "the oldest settled messages go; where /ready says 503, what is left waits for a person, or store.maxBytes is too small";
+    Finding::warn("kept", message, hint)
 }
 
 fn kind(folder: &Path) -> Option<Finding> {

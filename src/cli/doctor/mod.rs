@@ -175,7 +175,7 @@ fn database(config: &Config) -> Vec<Finding> {
         return vec![Finding::ok("database", "there is none yet; the first start makes it")];
     }
     let checked = within(DATABASE, move || backup::check(&path));
-    vec![match checked {
+    let whole = match checked {
         Some(Ok(())) => Finding::ok("database", format!("{} is whole", config.store.path.display())),
         Some(Err(e)) => Finding::fail("database", e.text, e.hint),
         None => Finding::warn(
@@ -183,7 +183,8 @@ fn database(config: &Config) -> Vec<Finding> {
             format!("looking through it takes more than {} s", DATABASE.as_secs()),
             "it is large, or the disk is slow",
         ),
-    }]
+    };
+    vec![whole, machine::kept(&config.store)]
 }
 
 /// What `work` gives, if it comes in time; a thread that doesn't is left to the end of the process.

@@ -22,8 +22,5 @@ pub(super) fn store(raw: &raw::Store, path: PathBuf) -> Store {
 }
 
 fn kept(max_age: u64, max_bytes: u64) -> Kept {
-    Kept {
-        max_age: Some(max_age).filter(|age| *age > 0).map(ms),
-        max_bytes: Some(max_bytes).filter(|bytes| *bytes > 0),
-    }
+    Kept { max_age: Some(max_age).filter(|age| *age > 0).map(ms), max_bytes: Some(max_bytes).filter(|bytes| *bytes > 0) }
 }

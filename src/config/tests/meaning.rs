@@ -22,6 +22,7 @@ fn nothing_configured() {
         assert_eq!(config.gateway.limits.max_body_bytes, 1_048_576);
         assert_eq!(config.gateway.workers, Workers { http: 4, turns: 4, deliveries: 2 });
         assert_eq!(config.gateway.local_socket.as_deref(), Some("/data/gatelet.sock".as_ref()));
+        assert_eq!((config.store.retention, config.store.write_budget), (Retention::default(), Some(1 << 30)));
         assert_eq!(config.store.path, std::path::Path::new("/data/gatelet.db"));
         assert_eq!(config.channels.keys().collect::<Vec<_>>(), ["default"]);
         assert!(config.channels["default"].enabled);

@@ -12,9 +12,9 @@ use rusqlite::Connection;
 use crate::base::crash;
 use crate::config::Retention;
 use crate::domain::{ATTACHMENTS_MAX, Attached, Attachment, AttachmentState};
-use crate::store::sqlite::{SqliteStore, prune as pruning};
 use crate::store::sqlite::shared::Shared;
 use crate::store::sqlite::sql::{Ran, Sql, conflict, not_found};
+use crate::store::sqlite::{SqliteStore, prune as pruning};
 use crate::store::{Result, StoreError};
 
 /// How many they are at most.

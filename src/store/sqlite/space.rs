@@ -124,12 +124,11 @@ impl Upkeep for SqliteStore {
     }
 
     fn prune(&self) -> Result<u64> {
-        let keep = self.shared.meter.keep.get();
+        let keep = *self.shared.meter.keep.get();
         let mut gone = 0;
         for old in Old::ALL {
             let mut more = true;
             while more {
-                let keep = keep.clone();
                 let step;
                 (step, more) = self.write(true, move |sql| prune::prune(sql, old, &keep))?;
                 gone += step;
@@ -179,12 +178,7 @@ impl Upkeep for SqliteStore {
 
 impl SqliteStore {
     /// Removes messages beyond `from` that ended before `cutoff`, until `enough` bytes of texts went. Gives how many messages, and bytes.
-    fn shed(
-        &self,
-        from: i64,
-        enough: i64,
-        cutoff: impl Fn(&Sql<'_>) -> i64 + Clone + Send + 'static,
-    ) -> Result<(u64, i64)> {
+    fn shed(&self, from: i64, enough: i64, cutoff: impl Fn(&Sql<'_>) -> i64 + Clone + Send + 'static) -> Result<(u64, i64)> {
         let (mut gone, mut bytes, mut next) = (0, 0, Some(from));
         while let Some(at) = next.filter(|_| bytes < enough) {
             let step = self.step(at, cutoff.clone(), false)?;
@@ -251,7 +245,7 @@ impl SqliteStore {
 
     /// Removes files that are too old, or too many.
     fn drop_files(&self, keep: &Retention) -> Result<u64> {
-        let keep = keep.clone();
+        let keep = *keep;
         let after = |shared: &Shared, outcome: &Result<(Vec<String>, i64)>| {
             if let Ok((files, kept)) = outcome {
                 shared.files.remove_all(files);
@@ -261,7 +255,7 @@ impl SqliteStore {
         let work = move |sql: &Sql<'_>| Ok((attachments::prune(sql, &keep)?, attachments::kept_bytes(sql)?));
         let mut gone = 0;
         loop {
-            let (files, _) = self.ask(true, work.clone(), after, |_, _| {})?;
+            let (files, _) = self.ask(true, work, after, |_, _| {})?;
             gone += files.len() as u64;
             if files.is_empty() {
                 return Ok(gone);

@@ -46,14 +46,14 @@ fn persist(port: u16, user: &str, text: &str, id: &str) -> (String, u32) {
 #[test]
 fn thousands_of_messages_and_two_kills_stay_within_the_bound() {
     let sink = Sink::scripted(|_, _| 404.into());
-    let mut gateway = Gateway::start(capped(with_door(echo_config(), &sink)));
+    let mut gateway =
+        Gateway::start(merged(capped(with_door(echo_config(), &sink)), json!({"agents": {"main": {"maxHistory": 2}}})));
     let dead = gateway.call("POST", "/webhook/door").token(DOOR).json(&json!({"userId": "dora", "message": "never delivered"}));
     dead.send().expect(202);
-    let dead_letter = eventually("the dead letter", 10, || {
-        gateway.get("/api/outbox?state=dead").json()["outbox"].as_array()?.first().cloned()
-    });
+    let dead_letter =
+        eventually("the dead letter", 10, || gateway.get("/api/outbox?state=dead").json()["outbox"].as_array()?.first().cloned());
     let (port, text) = (gateway.port, "t".repeat(6_000));
-    let (senders, each) = (8, 400);
+    let (senders, each) = (8, 250);
     let (mut most, mut over) = (0, 0);
     let taken: Vec<(Vec<String>, u32)> = std::thread::scope(|scope| {
         let work = scope.spawn(|| {
@@ -81,9 +81,12 @@ fn thousands_of_messages_and_two_kills_stay_within_the_bound() {
         work.join().expect("the senders")
     });
     let refused: u32 = taken.iter().map(|(_, refused)| refused).sum();
-    figure(&format!("{} messages of 6 KB: at most {most} bytes on disk of {CAP}, refused {refused} times, over it {over} looks", senders * each));
+    figure(&format!(
+        "{} messages of 6 KB: at most {most} bytes on disk of {CAP}, refused {refused} times, over it {over} looks",
+        senders * each
+    ));
     let idle = || gateway.get("/api/metrics").json()["messages"]["queued"] == 0;
-    eventually("all of them answered", 60, || idle().then_some(()));
+    eventually("all of them answered", 120, || idle().then_some(()));
     // The log may be longer than its share until it is cut at rest.
     assert!(most < CAP + (8 << 20), "{most}");
     eventually("room again", 20, || (on_disk(&gateway.data) < CAP).then_some(()));
@@ -99,9 +102,13 @@ fn thousands_of_messages_and_two_kills_stay_within_the_bound() {
         }
         assert!(!state(&ids[each - 1]).field("message").is_empty(), "the newest stay");
     }
-    assert!(whole > 100 && gone > 500, "{whole} whole, {gone} gone");
+    assert!(whole > 100 && gone > 300, "{whole} whole, {gone} gone");
     let first = gateway.post("/webhook/default", json!({"userId": "u0", "message": "again", "messageId": "0-0"})).expect(202);
-    assert_eq!((first.field("status"), first.field("id")), ("duplicate".into(), taken[0].0[0].clone()), "a repeat is known all the same");
+    assert_eq!(
+        (first.field("status"), first.field("id")),
+        ("duplicate".into(), taken[0].0[0].clone()),
+        "a repeat is known all the same"
+    );
     let all = gateway.get("/api/outbox?state=dead").expect(200).json();
     assert_eq!(all["outbox"][0]["message"], dead_letter["message"], "{all}");
 }
@@ -157,13 +164,19 @@ fn bytes_written_are_counted_and_held_against_a_budget() {
     for n in 0..20 {
         gateway.tell("ana", &format!("n{n}"));
     }
-    let ready = eventually("somebody should look", 10, || Some(gateway.get("/ready")).filter(|r| r.field("status") == "degraded"));
-    assert_eq!((ready.status, ready.json()["checks"]["written"].as_str().is_some_and(|w| w.contains("writeBudget"))), (200, true));
+    let ready =
+        eventually("somebody should look", 10, || Some(gateway.get("/ready")).filter(|r| r.field("status") == "degraded"));
+    assert_eq!(
+        (ready.status, ready.json()["checks"]["written"].as_str().is_some_and(|w| w.contains("writeBudget"))),
+        (200, true)
+    );
     let process = gateway.get("/api/metrics").json()["process"].clone();
     let (counted, day) = (process["writtenBytes"].as_u64().unwrap_or(0), process["writtenBytesDay"].as_u64().unwrap_or(0));
     assert!(counted > 60_000 && day == counted && process["writeBudget"] == 60000, "{process}");
     let page = gateway.get("/metrics").expect(200).text();
-    for name in ["gatelet_written_bytes_total ", "gatelet_written_bytes_day ", "gatelet_write_budget_bytes 60000", "gatelet_store_bytes "] {
+    for name in
+        ["gatelet_written_bytes_total ", "gatelet_written_bytes_day ", "gatelet_write_budget_bytes 60000", "gatelet_store_bytes "]
+    {
         assert!(page.contains(name), "{name}");
     }
     let raised = json!({"store": {"writeBudget": 0}});
@@ -196,7 +209,8 @@ fn memory_that_is_short_refuses_what_brings_more_until_it_is_there_again() {
     let tell = || gateway.post("/webhook/default", json!({"userId": "ana", "message": "hi"})).status;
     assert_eq!(tell(), 202);
     // Bodies that are nearly there, each at its bound.
-    let head = "POST /webhook/default HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\nContent-Length: 1048576\r\n";
+    let head =
+        "POST /webhook/default HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\nContent-Length: 1048576\r\n";
     let head = format!("{head}Authorization: Bearer {}\r\n\r\n", crate::support::gateway::ADMIN);
     let part = vec![b' '; 1_000_000];
     let mut held = Vec::new();

@@ -32,8 +32,8 @@ use crate::base::ids::new_id;
 use crate::base::threads::Threads;
 use crate::config::{Kept, Retention};
 use crate::domain::{
-    Accepted, Approval, ApprovalState, Attempt, Claim, CutOff, Delivery, DeliveryState, FinishedTurn, Handoff, InboundMessage, NewInbound,
-    NewOutbound, Outcome, Spent, Step, StepKind,
+    Accepted, Approval, ApprovalState, Attempt, Claim, CutOff, Delivery, DeliveryState, FinishedTurn, Handoff, InboundMessage,
+    NewInbound, NewOutbound, Outcome, Spent, Step, StepKind,
 };
 use crate::store::sqlite::SqliteStore;
 use crate::store::{Page, Result, Store, Upkeep};

@@ -80,14 +80,17 @@ fn what_waits_for_anybody_never_goes() {
     let out = NewOutbound { in_reply_to: Some(id.clone()), handoff: Handoff::Receipt, ..letter("ivy", "reply") };
     home.finish_turn(answer(&id, "reply", vec![out])).unwrap();
     wrote(&home, "joe", "queued", None);
-    let (before, pairing) = (home.depths(), crate::domain::Pairing {
-        code: String::new(),
-        channel: "door".into(),
-        user_id: "stranger".into(),
-        name: "S".into(),
-        created_ms: now(&home),
-        expires_ms: now(&home) + 3_600_000,
-    });
+    let (before, pairing) = (
+        home.depths(),
+        crate::domain::Pairing {
+            code: String::new(),
+            channel: "door".into(),
+            user_id: "stranger".into(),
+            name: "S".into(),
+            created_ms: now(&home),
+            expires_ms: now(&home) + 3_600_000,
+        },
+    );
     home.ask_pairing(pairing).unwrap();
     home.keep(nothing_kept());
     let gone_now = home.make_room().unwrap();
@@ -160,7 +163,8 @@ fn repeats_are_known_though_their_message_went() {
         home.keep(nothing_kept());
         home.make_room().unwrap();
     }
-    let leaked: i64 = home.sql("SELECT count(*) FROM inbox i LEFT JOIN ended e ON e.seq = i.seq WHERE i.text || e.text LIKE '%CANARY%'");
+    let leaked: i64 =
+        home.sql("SELECT count(*) FROM inbox i LEFT JOIN ended e ON e.seq = i.seq WHERE i.text || e.text LIKE '%CANARY%'");
     assert_eq!(leaked, 0);
     wrote(&home, "bob", "the newest", None);
     home.clock.advance(DAY * 8);
@@ -221,7 +225,8 @@ fn each_kind_is_held_to_its_bytes() {
     home.health(true).unwrap();
     assert!(home.prune().unwrap() > 500);
     let sum = |sql: &str| home.sql::<i64>(sql);
-    let transcripts = sum("SELECT sum(length(i.text) + length(e.text) + length(e.journal)) FROM ended e JOIN inbox i ON i.seq = e.seq");
+    let transcripts =
+        sum("SELECT sum(length(i.text) + length(e.text) + length(e.journal)) FROM ended e JOIN inbox i ON i.seq = e.seq");
     let outbox = sum("SELECT sum(length(coalesce(text, ''))) FROM outbox");
     let audit = sum("SELECT sum(length(actor) + length(action) + length(detail)) FROM audit");
     // Messages and deliveries go a hundred at a time.
