@@ -5,6 +5,7 @@
 use serde_json::{Map, Value, json};
 
 use crate::api::routes::{Access, ROUTES, Route};
+use crate::domain::{ApprovalState, DeliveryState, MessageState};
 
 /// The document.
 pub fn document() -> Value {
@@ -49,6 +50,9 @@ fn operation(route: &Route) -> Value {
             "wait" => json!({"type": "integer", "minimum": 0}),
             "dryRun" => json!({"type": "boolean"}),
             "days" => json!({"type": "integer", "minimum": 1, "maximum": 366}),
+            "level" => json!({"enum": ["error", "warn", "info", "debug", "trace"]}),
+            "state" => json!({"enum": states(route.path)}),
+            "cursor" => json!({"type": "string", "maxLength": 256, "description": "The `next` of the page before"}),
             _ => json!({"type": "string"}),
         };
         parameters.push(json!({"name": name, "in": "query", "required": false, "schema": schema}));
@@ -75,6 +79,15 @@ fn operation(route: &Route) -> Value {
         operation["requestBody"] = json!({"required": true, "content": {"application/json": {"schema": schema}}});
     }
     operation
+}
+
+/// The states that a list can be asked for.
+fn states(path: &str) -> Vec<&'static str> {
+    match path {
+        "/api/messages" => MessageState::ALL.iter().map(|s| s.as_str()).collect(),
+        "/api/outbox" => DeliveryState::ALL.iter().map(|s| s.as_str()).collect(),
+        _ => ApprovalState::ALL.iter().map(|s| s.as_str()).chain(["all"]).collect(),
+    }
 }
 
 fn responses(route: &Route) -> Value {

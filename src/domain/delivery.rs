@@ -57,6 +57,9 @@ pub enum DeliveryState {
 }
 
 impl DeliveryState {
+    /// All of them.
+    pub const ALL: [DeliveryState; 5] = [Self::Pending, Self::Sending, Self::Sent, Self::Dead, Self::Unknown];
+
     /// The state's name in answers and in the store.
     pub fn as_str(self) -> &'static str {
         match self {
@@ -70,7 +73,7 @@ impl DeliveryState {
 
     /// The state of that name.
     pub fn parse(name: &str) -> Option<Self> {
-        [Self::Pending, Self::Sending, Self::Sent, Self::Dead, Self::Unknown].into_iter().find(|s| s.as_str() == name)
+        Self::ALL.into_iter().find(|s| s.as_str() == name)
     }
 }
 

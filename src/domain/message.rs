@@ -81,6 +81,10 @@ pub enum MessageState {
 }
 
 impl MessageState {
+    /// All of them.
+    pub const ALL: [MessageState; 6] =
+        [Self::Queued, Self::Running, Self::WaitingApproval, Self::Answered, Self::Failed, Self::Cancelled];
+
     /// The state's name in answers and in the store.
     pub fn as_str(self) -> &'static str {
         match self {
@@ -95,9 +99,7 @@ impl MessageState {
 
     /// The state of that name.
     pub fn parse(name: &str) -> Option<Self> {
-        [Self::Queued, Self::Running, Self::WaitingApproval, Self::Answered, Self::Failed, Self::Cancelled]
-            .into_iter()
-            .find(|s| s.as_str() == name)
+        Self::ALL.into_iter().find(|s| s.as_str() == name)
     }
 
     /// Whether nothing more will happen to it by itself.

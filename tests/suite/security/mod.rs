@@ -3,6 +3,7 @@
 
 mod browsers;
 mod canaries;
+mod described;
 mod policy;
 mod routes;
 mod sources;

@@ -62,7 +62,7 @@ pub fn in_the_file(gateway: &Gateway, outputs: &mut Outputs) {
         format!("{{\"gateway\":{{\"auth\":{{\"token\":\"{WRONG}"),
         format!("{{\"gateway\":{{\"auth\":{{\"token\":{WRONG}}}}}}}"),
         format!("{{\"gateway\":{{\"auth\":{{\"token\":\"{WRONG}\",\"token\":\"{WRONG}\"}}}}}}"),
-        format!("{WRONG}"),
+        WRONG.to_string(),
         format!("\"{WRONG}\""),
         format!("{{\"{WRONG}\\u0000\": 1"),
     ] {
