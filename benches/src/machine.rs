@@ -61,7 +61,11 @@ impl Machine {
     pub fn line(&self) -> String {
         let Machine { processor, cores, memory_mib, kernel, file_system, commit, date, quick } = self;
         let quick = if *quick { ", quick (rough figures)" } else { "" };
-        format!("{processor}, {cores} cores, {memory_mib} MiB, Linux {kernel}, {file_system}; commit {commit}, {date}{quick}")
+        // cargo leaves these checks on where it doesn't optimize.
+        let rough = if cfg!(debug_assertions) { ", **this program and its baselines not optimized**" } else { "" };
+        format!(
+            "{processor}, {cores} cores, {memory_mib} MiB, Linux {kernel}, {file_system}; commit {commit}, {date}{quick}{rough}"
+        )
     }
 }
 

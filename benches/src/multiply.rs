@@ -89,7 +89,7 @@ pub fn multiply(folder: &Path, users: [&str; 2], sessions: u64, messages: u64) -
     let mut store = Connection::open(folder.join("gatelet.db"))?;
     // Nothing here has to outlive a crash.
     store.execute_batch(
-        "PRAGMA journal_mode=MEMORY; PRAGMA synchronous=OFF; PRAGMA cache_size=-1048576; PRAGMA temp_store=MEMORY;",
+        "PRAGMA journal_mode=MEMORY; PRAGMA synchronous=OFF; PRAGMA cache_size=-262144; PRAGMA temp_store=MEMORY;",
     )?;
     refuse_unknown(&store)?;
     let tables: Vec<Table> = OF_SESSIONS
