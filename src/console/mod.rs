@@ -2,7 +2,7 @@
 //!
 //! Invariant: nothing is loaded from elsewhere, and the browser is told so (Content-Security-Policy, Trusted Types): no inline
 //! script or style, no text ever becomes markup. The files' address holds their digest, so they are kept for good by the browser,
-//! and a page never meets the files of another version. They are sent as gzip, which every browser takes. Memory alone; cannot fail.
+//! and a page never meets the files of another version. They are sent as they are kept (`deflate`), which every browser takes. Memory alone; cannot fail.
 
 use crate::net::http::Response;
 
@@ -30,7 +30,7 @@ pub fn page(if_none_match: Option<&str>) -> Response {
 pub fn file(version: &str, name: &str, if_none_match: Option<&str>) -> Option<Response> {
     let (name, content) = FILES.iter().find(|(known, _)| version == DIGEST && *known == name)?;
     Some(
-        answer(if_none_match, || Response::new(200, kind(name), *content).with("Content-Encoding", "gzip"))
+        answer(if_none_match, || Response::new(200, kind(name), *content).with("Content-Encoding", "deflate"))
             .with("Cache-Control", "public, max-age=31536000, immutable")
             .with("Content-Security-Policy", "default-src 'none'; style-src 'self'")
             .with("Cross-Origin-Resource-Policy", "same-origin"),

@@ -113,7 +113,12 @@ fn storm(trials: &mut Trials) {
             if n % 10 == 4 {
                 rig.gateway.signal(Signal::HUP);
             }
-            let answer = rig.gateway.call("PATCH", "/api/config").token(ADMIN).json(&json!({"agents": {"main": {"maxHistory": value}}})).send();
+            let answer = rig
+                .gateway
+                .call("PATCH", "/api/config")
+                .token(ADMIN)
+                .json(&json!({"agents": {"main": {"maxHistory": value}}}))
+                .send();
             match (bad, answer.status) {
                 (false, 200) => applied += 1,
                 (true, 400) => refused += 1,

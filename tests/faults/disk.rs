@@ -250,8 +250,20 @@ fn damage(trials: &mut Trials, data: &Path, other: &Path) -> String {
     };
     let kind = random.between(0, 9);
     let mut at = |bytes: &Vec<u8>| random.between(0, bytes.len().max(1) as u64) as usize;
-    let (mut place, name) = (0, ["a bit of the database", "the database cut", "a page of zeroes", "a bit of the log", "the log cut",
-        "no log", "another database's log", "garbage as log", "the database's head"][kind as usize]);
+    let (mut place, name) = (
+        0,
+        [
+            "a bit of the database",
+            "the database cut",
+            "a page of zeroes",
+            "a bit of the log",
+            "the log cut",
+            "no log",
+            "another database's log",
+            "garbage as log",
+            "the database's head",
+        ][kind as usize],
+    );
     let file = if matches!(kind, 3 | 4) { &log } else { &database };
     match kind {
         0 | 3 => change(file, &mut |b| {

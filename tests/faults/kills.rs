@@ -11,8 +11,8 @@ use serde_json::json;
 use tempfile::TempDir;
 
 use crate::power;
-use crate::row::{Row, Trials};
 use crate::rig::Rig;
+use crate::row::{Row, Trials};
 use crate::support::gateway::{Gateway, code_of};
 use crate::support::model::{Act, Model};
 use crate::support::oracle::{Load, World, settled};
@@ -70,7 +70,11 @@ pub fn rows() -> Vec<Row> {
             holds: "lost 0, doubled 0, serves again within 2 s",
             trials: (4, 50),
             run: Some(stopped),
-            tests: &["a_stopped_process_goes_on_where_it_was", "a_service_manager_is_told", "who_works_too_long_is_told_and_who_rests_or_is_gone_is_not"],
+            tests: &[
+                "a_stopped_process_goes_on_where_it_was",
+                "a_service_manager_is_told",
+                "who_works_too_long_is_told_and_who_rests_or_is_gone_is_not",
+            ],
             lacks: "",
         },
         Row {
@@ -249,9 +253,7 @@ fn backlog(trials: &mut Trials) {
             trials.recovered(boot);
             let fresh = rig.round_trip(60);
             let drained_then = rig.sink.got().len();
-            let all = eventually("the backlog", 300, || {
-                (rig.sink.got().len() > count as usize).then(|| began.elapsed())
-            });
+            let all = eventually("the backlog", 300, || (rig.sink.got().len() > count as usize).then(|| began.elapsed()));
             trials.figure("waiting", count);
             trials.figure("a new user's answer after", format!("{} ms", fresh.as_millis()));
             trials.figure("when so many of the old were done", drained_then);

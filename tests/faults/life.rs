@@ -27,7 +27,15 @@ pub fn rows() -> Vec<Row> {
             holds: "lost 0; doubled only between the send and its record, under the same id",
             trials: (POINTS.len() as u64, POINTS.len() as u64 * 3),
             run: Some(points),
-            tests: &["telegram_at_every_point", "slack_at_every_point", "discord_at_every_point", "mqtt_at_every_point", "matrix_at_every_point", "webhook_at_every_point", "a_crash_at_each_step_boundary"],
+            tests: &[
+                "telegram_at_every_point",
+                "slack_at_every_point",
+                "discord_at_every_point",
+                "mqtt_at_every_point",
+                "matrix_at_every_point",
+                "webhook_at_every_point",
+                "a_crash_at_each_step_boundary",
+            ],
             lacks: "",
         },
         Row {
@@ -87,7 +95,14 @@ pub fn rows() -> Vec<Row> {
             holds: "ended with its group in time, its output bounded, nothing outlives the gateway",
             trials: (0, 0),
             run: None,
-            tests: &["limits_hold", "nothing_outlives_its_time", "a_supervisor_that_is_killed", "output_is_bounded", "nothing_outlives_the_end_of_its_input", "a_program_dies_with_the_gateway"],
+            tests: &[
+                "limits_hold",
+                "nothing_outlives_its_time",
+                "a_supervisor_that_is_killed",
+                "output_is_bounded",
+                "nothing_outlives_the_end_of_its_input",
+                "a_program_dies_with_the_gateway",
+            ],
             lacks: "",
         },
         Row {
@@ -212,7 +227,11 @@ fn upgrade(trials: &mut Trials) {
                 rig.gateway.spawn();
                 let (status, log) = (rig.gateway.wait_exit(10), rig.gateway.log());
                 let same = std::fs::read(&path).expect("the database") == before;
-                return if status.code() == Some(1) && log.contains("newer gatelet") && same { Ok(()) } else { Err(format!("{status}, unchanged {same}: {log}")) };
+                return if status.code() == Some(1) && log.contains("newer gatelet") && same {
+                    Ok(())
+                } else {
+                    Err(format!("{status}, unchanged {same}: {log}"))
+                };
             }
             trials.recovered(rig.start());
             eventually("the old message's answer", 10, || (count(&rig.world).delivered == 1).then_some(()));
@@ -254,7 +273,13 @@ fn backup(trials: &mut Trials) {
             let before: Vec<String> = rig.world.accepted.lines().into_iter().map(|l| l[2].clone()).collect();
             let (target, began) = (folder.path().join(format!("copy{n}")), Instant::now());
             let mut command = Command::new(BINARY);
-            command.arg("backup").arg(&target).arg("--config").arg(&rig.gateway.config_path).arg("--data-dir").arg(&rig.gateway.data);
+            command
+                .arg("backup")
+                .arg(&target)
+                .arg("--config")
+                .arg(&rig.gateway.config_path)
+                .arg("--data-dir")
+                .arg(&rig.gateway.data);
             let made = command.output().expect("gatelet backup");
             longest = longest.max(began.elapsed());
             if !made.status.success() {
@@ -279,8 +304,17 @@ fn backup(trials: &mut Trials) {
 }
 
 /// A point in each kind of thread.
-const PANICS: &[&str] =
-    &["door.event", "http.call", "store.commit", "turn.claimed", "turn.finishing", "delivery.sending", "delivery.sent", "timer.pass", "errand"];
+const PANICS: &[&str] = &[
+    "door.event",
+    "http.call",
+    "store.commit",
+    "turn.claimed",
+    "turn.finishing",
+    "delivery.sending",
+    "delivery.sent",
+    "timer.pass",
+    "errand",
+];
 
 fn panics(trials: &mut Trials) {
     if !cfg!(debug_assertions) {

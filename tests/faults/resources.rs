@@ -142,7 +142,8 @@ impl Group {
         let name = format!("gatelet-faults-{}", std::process::id());
         // Version 1 has a tree for each resource, version 2 has one.
         let (one, two) = (PathBuf::from("/sys/fs/cgroup/memory").join(&name), PathBuf::from("/sys/fs/cgroup").join(&name));
-        let (place, file) = if one.parent().is_some_and(|p| p.is_dir()) { (one, "memory.limit_in_bytes") } else { (two, "memory.max") };
+        let (place, file) =
+            if one.parent().is_some_and(|p| p.is_dir()) { (one, "memory.limit_in_bytes") } else { (two, "memory.max") };
         std::fs::create_dir(&place).ok()?;
         let group = Group(place);
         std::fs::write(group.0.join(file), bytes.to_string()).ok()?;

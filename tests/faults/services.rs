@@ -38,7 +38,12 @@ pub fn rows() -> Vec<Row> {
             holds: "answered or failed and said so, another user unharmed, memory bounded, no panic",
             trials: (30, 1500),
             run: Some(rubbish),
-            tests: &["a_provider_that_keeps_failing_ends_in_a_failed_message", "a_provider_that_recovers_answers_after_all", "an_answer_without_end_is_cut_off", "an_endless_loop_ends_at_max_rounds"],
+            tests: &[
+                "a_provider_that_keeps_failing_ends_in_a_failed_message",
+                "a_provider_that_recovers_answers_after_all",
+                "an_answer_without_end_is_cut_off",
+                "an_endless_loop_ends_at_max_rounds",
+            ],
             lacks: "",
         },
         Row {
@@ -48,7 +53,12 @@ pub fn rows() -> Vec<Row> {
             holds: "lost 0, doubled 0, each update answered once",
             trials: (40, 1000),
             run: Some(telegram),
-            tests: &["a_batch_with_poison_resets_and_repeats", "numbers_that_begin_anew", "a_second_poller_is_told_and_overcome", "a_wrong_token_is_misconfigured_and_shown_nowhere"],
+            tests: &[
+                "a_batch_with_poison_resets_and_repeats",
+                "numbers_that_begin_anew",
+                "a_second_poller_is_told_and_overcome",
+                "a_wrong_token_is_misconfigured_and_shown_nowhere",
+            ],
             lacks: "",
         },
         Row {
@@ -68,7 +78,10 @@ pub fn rows() -> Vec<Row> {
             holds: "found again, subscribed anew, each message answered once",
             trials: (3, 100),
             run: Some(broker),
-            tests: &["a_broker_that_restarts_or_forgets_is_found_again", "twenty_in_flight_and_killed_none_is_lost_and_none_answered_twice"],
+            tests: &[
+                "a_broker_that_restarts_or_forgets_is_found_again",
+                "twenty_in_flight_and_killed_none_is_lost_and_none_answered_twice",
+            ],
             lacks: "",
         },
     ]
@@ -197,7 +210,8 @@ fn telegram(trials: &mut Trials) {
         let text = format!("m{n}");
         let kind = trials.random.between(0, 8);
         match kind {
-            0 => telegram.fail("getUpdates", Fault::Refuse(409, "Conflict: terminated by other getUpdates request".into(), json!(null))),
+            0 => telegram
+                .fail("getUpdates", Fault::Refuse(409, "Conflict: terminated by other getUpdates request".into(), json!(null))),
             1 => telegram.fail("sendMessage", Fault::Refuse(429, "Too Many Requests".into(), json!({"retry_after": 1}))),
             2 => telegram.fail("getUpdates", Fault::Refuse(500, "Internal Server Error".into(), json!(null))),
             3 => telegram.fail("getUpdates", Fault::Reset),

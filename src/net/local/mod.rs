@@ -131,7 +131,8 @@ impl<S: Service> Socket<S> {
     /// Takes requests from tiny_http until the stop.
     fn receive(self: &Arc<Self>) {
         while let Some(server) = self.server() {
-            match server.recv_timeout(LOOK_EVERY).and_then(|raw| if raw.is_none() { self.look().map(|()| raw) } else { Ok(raw) }) {
+            match server.recv_timeout(LOOK_EVERY).and_then(|raw| if raw.is_none() { self.look().map(|()| raw) } else { Ok(raw) })
+            {
                 Ok(raw) => raw.into_iter().for_each(|raw| self.accept(raw)),
                 Err(_) if self.stop.is_set() || self.given_up.load(Ordering::SeqCst) >= GIVEN_UP_MAX => {
                     // Those that wait unseen must not be dropped with the server.

@@ -27,7 +27,7 @@ fn the_page_and_its_files() {
     for path in files {
         let file = gateway.call("GET", path).send().expect(200);
         assert!(file.header("cache-control").is_some_and(|c| c.contains("immutable")), "{path}");
-        assert_eq!((file.header("x-content-type-options"), file.header("content-encoding")), (Some("nosniff"), Some("gzip")));
+        assert_eq!((file.header("x-content-type-options"), file.header("content-encoding")), (Some("nosniff"), Some("deflate")));
         let head = gateway.call("HEAD", path).send().expect(200);
         assert_eq!(head.header("content-length"), file.header("content-length"), "{path}");
     }
