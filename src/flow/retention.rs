@@ -120,6 +120,12 @@ impl Flow {
         None
     }
 
+    /// Whether a pass is under way.
+    #[cfg(test)]
+    pub(super) fn is_retaining(&self) -> bool {
+        self.keeper.is_busy.load(Ordering::SeqCst)
+    }
+
     /// One pass, on a thread of its own.
     fn retain(self: &Arc<Self>, prunes: bool) {
         if prunes {

@@ -1,6 +1,7 @@
 //! The flow with its real store, a manual clock and a channel of the tests' own.
 
 mod doubt;
+mod retention;
 
 use std::sync::{Arc, Mutex};
 use std::time::Duration;

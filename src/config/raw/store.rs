@@ -77,7 +77,7 @@ section! {
     Audit {
         /// Their greatest age in ms; 0 is none.
         max_age: u64 = key("maxAge", Preset::Int(90 * 86_400_000)).range(0, AGE_MAX);
-        /// Bytes of the entries; the oldest go. 0 is none.
+        /// Bytes of the entries, an eighth of `store.maxBytes` at most; the oldest go. 0 is that eighth.
         max_bytes: u64 = key("maxBytes", Preset::Int(16 << 20)).range(0, BYTES_MAX);
     }
 }
@@ -87,7 +87,7 @@ section! {
     Attachments {
         /// Their greatest age in ms; 0 is none.
         max_age: u64 = key("maxAge", Preset::Int(0)).range(0, AGE_MAX);
-        /// Bytes of all of them; the oldest go. 0 keeps to the bound on all that is kept.
+        /// Bytes of all of them, half of `store.maxBytes` at most; the oldest go. 0 is that half.
         max_bytes: u64 = key("maxBytes", Preset::Int(256 << 20)).range(0, BYTES_MAX);
     }
 }

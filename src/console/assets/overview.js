@@ -54,7 +54,7 @@ const WORDS = {
 function health(ready, m, channels) {
   const [word, kind] = WORDS[ready.status] ?? [ready.status, "warn"];
   const checks = ready.checks ?? {};
-  const wrong = ["store", "configuration", "memory"].filter((k) => checks[k] && checks[k] !== "ok").map((k) => checks[k]);
+  const wrong = ["store", "configuration", "memory", "space", "written"].filter((k) => checks[k] && checks[k] !== "ok").map((k) => checks[k]);
   for (const name of checks.channelsDown ?? []) {
     const why = channels.find((c) => c.name === name)?.lastError;
     wrong.push(h("span", {}, h("a", { href: "#/channels" }, plain(name)), ": ", plain(why ?? t("is down"))));

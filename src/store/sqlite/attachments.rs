@@ -38,7 +38,7 @@ impl SqliteStore {
                 shared.meter.set_files(*kept);
             }
         };
-        let most = self.shared.meter.keep.get().attachments.max_bytes.map_or(i64::MAX, |b| i64::try_from(b).unwrap_or(i64::MAX));
+        let most = most_bytes(&self.shared.meter.keep.get());
         let work = move |sql: &Sql<'_>| Ok((keep(sql, &id, n, (&name, size), most)?, kept_bytes(sql)?));
         let kept = self.ask(true, work, after, |_, _| {});
         match kept {
@@ -112,6 +112,11 @@ fn keep(sql: &Sql<'_>, message_id: &str, n: usize, (file, bytes): (&str, i64), m
     Ok(gone)
 }
 
+/// Bytes that all files may have: never more than half of what all together may, or they could fill it while their messages wait.
+fn most_bytes(keep: &Retention) -> i64 {
+    i64::try_from(keep.attachments.max_bytes.unwrap_or(u64::MAX).min(keep.max_bytes / 2)).unwrap_or(i64::MAX)
+}
+
 /// Bytes of all files.
 pub(super) fn kept_bytes(sql: &Sql<'_>) -> Ran<i64> {
     let sum = "SELECT COALESCE(sum(bytes), 0) FROM attachments INDEXED BY attachments_kept WHERE file IS NOT NULL";
@@ -121,8 +126,7 @@ pub(super) fn kept_bytes(sql: &Sql<'_>) -> Ran<i64> {
 /// Takes away one step's worth of files that are too old, or more than may be; gives them.
 pub(super) fn prune(sql: &Sql<'_>, keep: &Retention) -> Ran<Vec<String>> {
     let cutoff = pruning::before(sql, keep.attachments.max_age);
-    let max = keep.attachments.max_bytes.map_or(i64::MAX, |max| i64::try_from(max).unwrap_or(i64::MAX));
-    let excess = kept_bytes(sql)? - max;
+    let excess = kept_bytes(sql)? - most_bytes(keep);
     let oldest = sql.all(
         "SELECT a.seq, a.n, a.bytes, a.file, i.received_ms < ?1 FROM attachments a INDEXED BY attachments_kept
             CROSS JOIN inbox i ON i.seq = a.seq
