@@ -131,18 +131,20 @@ impl<S: Service> Socket<S> {
     /// Takes requests from tiny_http until the stop.
     fn receive(self: &Arc<Self>) {
         while let Some(server) = self.server() {
-            match server.recv_timeout(LOOK_EVERY).and_then(|raw| if raw.is_none() { self.look().map(|()| raw) } else { Ok(raw) })
-            {
-                Ok(raw) => raw.into_iter().for_each(|raw| self.accept(raw)),
-                Err(_) if self.stop.is_set() || self.given_up.load(Ordering::SeqCst) >= GIVEN_UP_MAX => {
+            // Nothing came where the time is over, or the stop woke us.
+            match server.recv_timeout(LOOK_EVERY).and_then(|raw| if raw.is_none() { self.look().map(|()| raw) } else { Ok(raw) }) {
+                Ok(Some(raw)) => self.accept(raw),
+                Ok(None) if !self.stop.is_set() => {}
+                _ if self.stop.is_set() || self.given_up.load(Ordering::SeqCst) >= GIVEN_UP_MAX => {
                     // Those that wait unseen must not be dropped with the server.
                     while let Ok(Some(raw)) = server.try_recv() {
                         self.accept(raw);
                     }
                     break;
                 }
-                Err(e) => {
-                    log::error!("the local socket stopped accepting ({e}) and is set up anew");
+                failed => {
+                    let why = failed.err().map(|e| e.to_string()).unwrap_or_default();
+                    log::error!("the local socket stopped accepting ({why}) and is set up anew");
                     drop(server);
                     self.set_up_anew();
                 }
