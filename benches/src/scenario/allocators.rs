@@ -45,7 +45,7 @@ fn run(setting: &Setting, table: &mut Table) -> Outcome<()> {
         accepted: Vec::new(),
     };
     let mut programs = [
-        program("musl's own", folder.join("gatelet")),
+        program("musl's own", folder.join("gatelet-own")),
         program("mimalloc", folder.join("gatelet-mimalloc")),
         program("glibc", setting.binary.clone()),
     ];

@@ -1,6 +1,6 @@
 //! The `gatelet` binary with mimalloc in the place of the C library's allocator: what `.ci/allocators` measures beside the other.
 //!
-//! Invariant: it differs from `src/main.rs` of gatelet by its allocator alone.
+//! Invariant: it differs from `own.rs` by its allocator alone.
 #![forbid(unsafe_code)]
 
 use std::process::ExitCode;
