@@ -10,6 +10,9 @@ mod discord;
 #[cfg(test)]
 mod doubt_tests;
 mod files;
+#[cfg(fuzzing)]
+#[doc(hidden)]
+pub mod fuzz;
 mod matrix;
 #[cfg(test)]
 pub(crate) mod memory;

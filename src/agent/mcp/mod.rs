@@ -7,6 +7,9 @@
 mod calls;
 mod catalog;
 mod content;
+#[cfg(fuzzing)]
+#[doc(hidden)]
+pub mod fuzz;
 mod handshake;
 mod headers;
 mod http;

@@ -6,6 +6,9 @@
 pub mod anthropic;
 pub mod builtin;
 mod draft;
+#[cfg(fuzzing)]
+#[doc(hidden)]
+pub mod fuzz;
 pub mod images;
 pub mod openai;
 mod refusals;

@@ -295,6 +295,19 @@ impl<R: Reader> Gathered<R> {
     }
 }
 
+/// What a stream's events come to.
+#[cfg(fuzzing)]
+pub(super) fn drafted<F: Format>(events: &mut Vec<Event>, on_delta: &mut dyn FnMut(&str)) -> Result<Draft> {
+    let mut gathered = Gathered::<F::Reader>::default();
+    gathered.take(events, on_delta).map(|()| gathered.draft)
+}
+
+/// What an answer comes to that is no stream.
+#[cfg(fuzzing)]
+pub(super) fn whole<F: Format>(body: &str, on_delta: &mut dyn FnMut(&str)) -> Result<Draft> {
+    Gathered::<F::Reader>::default().whole::<F>(body, on_delta)
+}
+
 fn check_error(json: &Value) -> Result<()> {
     match json.get("error").filter(|e| !e.is_null()) {
         Some(error) => Err(reported(error)),

@@ -119,3 +119,14 @@ impl Channel for Discord {
         self.supervisor.stop();
     }
 }
+
+/// For `tests/fuzz`: a frame of the gateway's, and a message.
+#[cfg(fuzzing)]
+pub(super) fn fuzz(text: &str, value: &serde_json::Value) {
+    let now = std::time::Duration::from_secs(1);
+    let mut gateway = gateway::Gateway::new(crate::base::secret::Secret::new("t"), None, "1".into(), now);
+    text.lines().for_each(|line| drop(gateway.frame(line, now, 0)));
+    let _ = message::read(value, "1", None);
+    let cursor = cursor::Cursor::parse(text);
+    assert!(cursor::Cursor::parse(&cursor.text()).text() == cursor.text(), "a cursor is read as it was written");
+}

@@ -133,3 +133,11 @@ impl Channel for Matrix {
         self.supervisor.stop();
     }
 }
+
+/// For `tests/fuzz`: an event of a room.
+#[cfg(fuzzing)]
+pub(super) fn fuzz(event: &serde_json::Value) {
+    if let Some(heard) = read::read(event, "@bot:here", "bot") {
+        assert!(heard.sender.starts_with('@') && heard.event_id.starts_with('$'), "{heard:?}");
+    }
+}

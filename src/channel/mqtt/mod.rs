@@ -134,3 +134,26 @@ impl Channel for Mqtt {
         self.supervisor.stop();
     }
 }
+
+/// For `tests/fuzz`: packets of a broker, whole and in pieces.
+#[cfg(fuzzing)]
+pub(super) fn fuzz(data: &[u8]) {
+    for version in [codec::Version::V5, codec::Version::V4] {
+        let read = |piece: usize| {
+            let (mut decoder, mut all) = (codec::Decoder::new(version), Vec::new());
+            for part in data.chunks(piece.max(1)) {
+                decoder.feed(part);
+                loop {
+                    match decoder.next() {
+                        Ok(Some(packet)) => all.push(format!("{packet:?}")),
+                        Ok(None) => break,
+                        Err(_) => return None,
+                    }
+                }
+            }
+            Some(all)
+        };
+        let whole = read(data.len());
+        assert!(whole.is_none() || whole == read(3), "the same bytes in other pieces");
+    }
+}

@@ -105,3 +105,11 @@ impl Channel for Slack {
         self.supervisor.stop();
     }
 }
+
+/// For `tests/fuzz`: a frame, and markup.
+#[cfg(fuzzing)]
+pub(super) fn fuzz(text: &str) {
+    let _ = frame::read(text, &frame::Me { user: "U1".into() });
+    let _ = mrkdwn::to_plain(text, "U1");
+    let _ = mrkdwn::from_markdown(text);
+}

@@ -211,3 +211,11 @@ impl Channel for Telegram {
         self.supervisor.stop();
     }
 }
+
+/// For `tests/fuzz`: an update, read.
+#[cfg(fuzzing)]
+pub(super) fn fuzz(update: &serde_json::Value) {
+    let me = update::Me { id: 1, username: "bot".into() };
+    let _ = update::read(update, 1, &me);
+    let _ = html::html(update["text"].as_str().unwrap_or_default());
+}

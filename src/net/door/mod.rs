@@ -13,6 +13,9 @@ mod accept;
 mod admit;
 mod chunked;
 mod conn;
+#[cfg(fuzzing)]
+#[doc(hidden)]
+pub mod fuzz;
 pub(super) mod head;
 mod listen;
 pub(super) mod reply;

@@ -6,6 +6,9 @@
 
 pub mod client;
 pub mod dial;
+#[cfg(fuzzing)]
+#[doc(hidden)]
+pub mod fuzz;
 mod handshake;
 mod line;
 mod socket;
