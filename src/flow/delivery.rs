@@ -7,7 +7,6 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use serde_json::json;
@@ -16,9 +15,11 @@ use crate::base::crash;
 use crate::base::error::{Error, ErrorKind};
 use crate::base::pulse::Pulse;
 use crate::base::stop::Stop;
+use crate::channel::registry::Registry;
 use crate::channel::repeats::Again;
 use crate::channel::{Channel, Progress};
 use crate::domain::{Attempt, CutOff, Delivery, Outcome};
+use crate::flow::turns::InHand;
 use crate::flow::{Flow, POLL, STORE_PAUSE, idle};
 use crate::store::StoreError;
 use crate::telemetry::metrics::DeliveryEnd;
@@ -33,11 +34,11 @@ const TRY_MAX: Duration = Duration::from_secs(1800);
 /// The work of one delivery worker, until `stop` is set.
 pub fn work(flow: &Flow, pulse: &Pulse, stop: &Stop) {
     while !stop.is_set() {
-        flow.sending.fetch_add(1, Ordering::SeqCst);
+        let in_hand = InHand::new(&flow.sending);
         pulse.works(flow.clock.mono(), TRY_MAX);
         let found = step(flow, stop);
         pulse.rests();
-        flow.sending.fetch_sub(1, Ordering::SeqCst);
+        drop(in_hand);
         if !found {
             let due = flow.store.next_delivery_due().unwrap_or(POLL).min(POLL);
             if idle(&flow.delivery_nudge.1, stop, due) {
@@ -60,13 +61,28 @@ pub fn step(flow: &Flow, stop: &Stop) -> bool {
             return false;
         }
     };
+    if catch_unwind(AssertUnwindSafe(|| try_once(flow, &channels, &delivery, stop))).is_err() {
+        // Beside the send itself, whose panics are caught closer. Left as it is, it would hold up its recipient until the next start.
+        flow.threads.count_panic();
+        let error = Error::new(ErrorKind::Unclear, "an error of the gateway's own came beside the send");
+        let (first_ms, now_ms) = (delivery.in_doubt_since(), flow.clock.unix_ms());
+        let again = |c: &Arc<dyn Channel>| c.repeats().again(first_ms.unwrap_or(now_ms), now_ms);
+        let again = channels.get(&delivery.channel).map_or(Again::Held, again);
+        let outcome = failed(flow, &delivery, &error, again);
+        record(flow, Attempt { delivery_id: delivery.id.clone(), outcome }, stop); // refused where it was recorded already
+    }
+    flow.nudge_deliveries(); // the recipient's next message, if there is one, may go to another worker
+    true
+}
+
+fn try_once(flow: &Flow, channels: &Registry, delivery: &Delivery, stop: &Stop) {
     crash::point("delivery.sending");
     let started = flow.clock.mono();
     let outcome = match channels.get(&delivery.channel) {
         Some(channel) => match channel.status().holds_back() {
-            Some((_, reason)) if is_stale(flow, &delivery) => Outcome::Dead { reason },
+            Some((_, reason)) if is_stale(flow, delivery) => Outcome::Dead { reason },
             Some((after, reason)) => Outcome::Held { after, reason },
-            None => attempt(flow, channel, &flow.with_settled_preview(&delivery)),
+            None => attempt(flow, channel, &flow.with_settled_preview(delivery)),
         },
         None => Outcome::Dead { reason: format!("channel {} is no longer configured", delivery.channel) },
     };
@@ -81,11 +97,9 @@ pub fn step(flow: &Flow, stop: &Stop) -> bool {
     if let Some(end) = end {
         flow.metrics.delivery(&delivery.channel, end, took);
     }
-    tell(flow, &delivery, &outcome);
-    record(flow, Attempt { delivery_id: delivery.id, outcome }, stop);
+    tell(flow, delivery, &outcome);
+    record(flow, Attempt { delivery_id: delivery.id.clone(), outcome }, stop);
     crash::point("delivery.marked");
-    flow.nudge_deliveries(); // the recipient's next message, if there is one, may go to another worker
-    true
 }
 
 fn attempt(flow: &Flow, channel: &Arc<dyn Channel>, delivery: &Delivery) -> Outcome {

@@ -33,10 +33,11 @@ use crate::telemetry::metrics::TurnEnd;
 const MARGIN: Duration = Duration::from_secs(120);
 
 /// A worker between a claim and its end, whatever that is.
-struct InHand<'a>(&'a AtomicUsize);
+pub(super) struct InHand<'a>(&'a AtomicUsize);
 
 impl<'a> InHand<'a> {
-    fn new(count: &'a AtomicUsize) -> Self {
+    /// One more, until this is dropped: also by a panic, or a drain would wait for it in vain.
+    pub(super) fn new(count: &'a AtomicUsize) -> Self {
         count.fetch_add(1, Ordering::SeqCst);
         InHand(count)
     }
@@ -82,14 +83,38 @@ pub fn work(flow: &Arc<Flow>, pulse: &Pulse, finish: &Stop) {
     }
 }
 
-/// Answers one message, whatever comes of it.
+/// Answers one message, whatever comes of it. A panic of our own beside the answer counts as a failure of the turn: the session would
+/// wait for the next start otherwise.
 pub(super) fn run(flow: &Arc<Flow>, claim: Claim, finish: &Stop) {
+    let started = flow.clock.mono();
+    if catch_unwind(AssertUnwindSafe(|| whole(flow, &claim, finish))).is_ok() {
+        return;
+    }
+    flow.threads.count_panic();
+    let ended = catch_unwind(AssertUnwindSafe(|| {
+        flow.running.end(&claim.message_id);
+        // Where its end was committed already, the store refuses this.
+        failed(flow, &claim, broken(&claim), flow.clock.mono().saturating_sub(started), finish);
+        flow.hide_typing(&claim.message_id);
+        flow.end_preview(&claim.message_id);
+    }));
+    if ended.is_err() {
+        log::error!(message_id = claim.message_id.as_str(); "a turn panicked and could not be put back; the next start runs it again");
+    }
+}
+
+fn broken(claim: &Claim) -> Failed {
+    let error = Error::new(ErrorKind::Bug, "an error of the gateway's own ended the turn");
+    Failed { error, spent: journal::spent(&journal::rounds(&claim.steps)), is_shown: true }
+}
+
+fn whole(flow: &Arc<Flow>, claim: &Claim, finish: &Stop) {
     crash::point("turn.claimed");
     let started = flow.clock.mono();
-    let cancel = flow.running.begin(&claim);
+    let cancel = flow.running.begin(claim);
     if command(&claim.text).is_none() {
-        flow.show_typing(&claim);
-        flow.begin_preview(&claim);
+        flow.show_typing(claim);
+        flow.begin_preview(claim);
     }
     flow.hub.event("turn.started", json!({"messageId": claim.message_id, "sessionId": claim.session_id, "agent": claim.agent}));
     let by_websocket = claim.channel == WEBSOCKET_CHANNEL;
@@ -100,28 +125,27 @@ pub(super) fn run(flow: &Arc<Flow>, claim: Claim, finish: &Stop) {
         flow.listeners.tell(&claim.message_id, Heard::Delta(text));
         flow.add_preview(&claim.message_id, text);
     };
-    let outcome = catch_unwind(AssertUnwindSafe(|| answer(flow, &claim, &cancel, &mut on_delta))).unwrap_or_else(|_| {
+    let outcome = catch_unwind(AssertUnwindSafe(|| answer(flow, claim, &cancel, &mut on_delta))).unwrap_or_else(|_| {
         flow.threads.count_panic();
-        let error = Error::new(ErrorKind::Bug, "an error of the gateway's own ended the turn");
-        Err(Failed { error, spent: journal::spent(&journal::rounds(&claim.steps)), is_shown: true })
+        Err(broken(claim))
     });
     let took = flow.clock.mono().saturating_sub(started);
     let withdrawn = flow.running.end(&claim.message_id);
     flow.hide_typing(&claim.message_id);
     match outcome {
-        Ok(Ended::Reply(reply)) => end(flow, &claim, reply, took, finish),
+        Ok(Ended::Reply(reply)) => end(flow, claim, reply, took, finish),
         // Asked to stop while it was about to ask somebody: nobody is asked.
         Ok(Ended::Parked(_, step)) if withdrawn.is_some() => {
             let steps: Vec<Step> = claim.steps.iter().cloned().chain([step]).collect();
             let spent = journal::spent(&journal::rounds(&steps));
-            withdraw(flow, &claim, &withdrawn.unwrap_or_default(), spent, took, finish);
+            withdraw(flow, claim, &withdrawn.unwrap_or_default(), spent, took, finish);
         }
-        Ok(Ended::Parked(approvals, step)) => park(flow, &claim, &approvals, &step, took, finish),
+        Ok(Ended::Parked(approvals, step)) => park(flow, claim, &approvals, &step, took, finish),
         Err(Failed { spent, .. }) if withdrawn.is_some() => {
-            withdraw(flow, &claim, &withdrawn.unwrap_or_default(), spent, took, finish);
+            withdraw(flow, claim, &withdrawn.unwrap_or_default(), spent, took, finish);
         }
-        Err(Failed { error, .. }) if error.kind == ErrorKind::Stopped => put_back(flow, &claim, took, finish),
-        Err(failure) => failed(flow, &claim, failure, took, finish),
+        Err(Failed { error, .. }) if error.kind == ErrorKind::Stopped => put_back(flow, claim, took, finish),
+        Err(failure) => failed(flow, claim, failure, took, finish),
     }
     flow.end_preview(&claim.message_id);
 }

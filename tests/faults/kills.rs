@@ -80,7 +80,7 @@ pub fn rows() -> Vec<Row> {
         Row {
             id: "R38",
             fault: "a great many waiting at the start",
-            injection: "2,000 (long: 10,000) accepted messages of 50 users unanswered, SIGKILL, start, a new user writes",
+            injection: "600 (long: 10,000) accepted messages of 50 users unanswered, SIGKILL, start, a new user writes",
             holds: "serves within 2 s, lost 0, the new one is not kept waiting for the old ones",
             trials: (1, 10),
             run: Some(backlog),
@@ -227,7 +227,7 @@ fn stopped(trials: &mut Trials) {
 }
 
 fn backlog(trials: &mut Trials) {
-    let count = if trials.is_long { 10_000 } else { 2_000 };
+    let count = if trials.is_long { 10_000 } else { 600 };
     for n in 0..trials.wanted {
         trials.trial(&format!("backlog {n}"), |trials| {
             let data = TempDir::with_prefix("gatelet-fault-").expect("a folder");

@@ -26,7 +26,8 @@ pub struct Rig {
     pub world: Arc<World>,
     pub gateway: Gateway,
     pub sink: Sink,
-    pub model: Model,
+    /// Kept: it ends with this.
+    _model: Model,
     /// A bot beside the door, where a row wants one.
     pub telegram: Option<Arc<Telegram>>,
     /// Panics that a row brings about: those with these words.
@@ -56,7 +57,7 @@ impl Rig {
         gateway.write_config(&with_defaults(config, gateway.port).to_string());
         // Where a debug build is to end, it looks its own lines up first, for seconds.
         gateway.set_env("RUST_BACKTRACE", "0");
-        Rig { world, gateway, sink, model, telegram: None, forgiven: &[], folders: vec![aside], said: 0 }
+        Rig { world, gateway, sink, _model: model, telegram: None, forgiven: &[], folders: vec![aside], said: 0 }
     }
 
     /// Its gateway behind a shim; `None` where there is none, which is noted.

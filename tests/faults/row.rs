@@ -107,11 +107,6 @@ impl Trials {
         crate::support::skipped(why);
         self.absent = Some(why.to_string());
     }
-
-    /// Whether a trial failed so far.
-    pub fn is_broken(&self) -> bool {
-        self.failed > 0
-    }
 }
 
 /// Runs a row; gives its record.

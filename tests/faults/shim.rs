@@ -42,7 +42,6 @@ pub enum Dial {
 pub const EIO: i64 = 5;
 pub const EAGAIN: i64 = 11;
 pub const ENOSPC: i64 = 28;
-pub const ENOSYS: i64 = 38;
 
 /// The shim of one gateway.
 pub struct Shim {

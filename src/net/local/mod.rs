@@ -132,7 +132,8 @@ impl<S: Service> Socket<S> {
     fn receive(self: &Arc<Self>) {
         while let Some(server) = self.server() {
             // Nothing came where the time is over, or the stop woke us.
-            match server.recv_timeout(LOOK_EVERY).and_then(|raw| if raw.is_none() { self.look().map(|()| raw) } else { Ok(raw) }) {
+            match server.recv_timeout(LOOK_EVERY).and_then(|raw| if raw.is_none() { self.look().map(|()| raw) } else { Ok(raw) })
+            {
                 Ok(Some(raw)) => self.accept(raw),
                 Ok(None) if !self.stop.is_set() => {}
                 _ if self.stop.is_set() || self.given_up.load(Ordering::SeqCst) >= GIVEN_UP_MAX => {

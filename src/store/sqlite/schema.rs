@@ -163,6 +163,9 @@ const V5: &str = "
 pub(super) fn open_writer(path: &Path) -> Ran<Connection> {
     let conn = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX)?;
     conn.set_prepared_statement_cache_capacity(64);
+    // SQLite carries the log over when its last connection closes: into a damaged file, too, or from a log that belongs to another one.
+    // Only an orderly end does so here; a file that can't be opened stays as it is, for the person who has to save it.
+    conn.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
     stable_plans(&conn)?;
     recognize(&conn, MIGRATIONS.len())?; // before anything is written to it
     // The pages' size counts for a new file alone, and so does that they can be given back one by one (`space`). Freed pages are overwritten, or what is erased would live on in those that

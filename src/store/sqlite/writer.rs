@@ -231,10 +231,7 @@ impl Writer {
         if let Fault::Sql(e) = &fault {
             self.unsettled |= e.sqlite_error_code() == Some(ErrorCode::SystemIoFailure);
         }
-        if let Some(conn) = self.conn.take() {
-            // The last connection that closes would checkpoint a log that may be torn.
-            let _ = conn.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true);
-        }
+        self.conn = None; // without a checkpoint (`open_writer`): the log may be torn
         let error = match fault.into_error() {
             error @ StoreError::Unavailable(_) => error,
             other => StoreError::Unavailable(other.to_string()),
@@ -295,6 +292,7 @@ impl Writer {
     fn close(&mut self) {
         let closed = self.connection(true).and_then(|conn| {
             recover::mark_closed(conn)?;
+            conn.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, false)?; // the files beside it go then
             checkpoint(conn, "TRUNCATE")
         });
         if let Err(fault) = closed {

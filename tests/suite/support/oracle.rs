@@ -246,7 +246,7 @@ pub fn settled(world: &World, quiet_s: u64) -> Count {
             last = (counted.delivered, Instant::now());
         }
         let quiet = last.1.elapsed();
-        let is_done = counted.lost.is_empty() && quiet > Duration::from_secs(1);
+        let is_done = counted.lost.is_empty() && quiet > Duration::from_millis(500);
         (is_done || quiet > Duration::from_secs(quiet_s)).then_some(counted)
     })
 }
