@@ -100,9 +100,9 @@ complete -F _gatelet gatelet
     )
 }
 
-/// A text between single quotes, for zsh and fish alike but for the quote itself, which the table's texts lose.
+/// A text between single quotes, for zsh and fish alike; a quote in it stands between two such texts.
 fn quoted(text: &str) -> String {
-    format!("'{}'", text.replace(['\'', '\\'], ""))
+    format!("'{}'", text.replace('\'', "'\\''"))
 }
 
 fn zsh() -> String {

@@ -184,6 +184,7 @@ fn bash_offers_what_fits() {
     for shell in ["zsh", "fish"] {
         let script = check(&["completions", shell], &[], "", 0).out;
         assert!(commands().iter().all(|name| script.contains(name.as_str())), "{shell}");
+        assert!(script.contains("gateway'\\''s agent"), "{shell} keeps an apostrophe of the table");
     }
     check(&["completions", "csh"], &[], "", 2);
 }
