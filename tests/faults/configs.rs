@@ -33,7 +33,7 @@ pub fn rows() -> Vec<Row> {
             fault: "a storm of changes of the configuration",
             injection: "PATCH and SIGHUP at 50 a second, half of them invalid, under load",
             holds: "each is whole or refused, no sender refused, lost 0, memory and descriptors flat",
-            trials: (150, 5000),
+            trials: (80, 5000),
             run: Some(storm),
             tests: &["a_storm_of_changes_leaves_it_whole"],
             lacks: "",
@@ -43,7 +43,7 @@ pub fn rows() -> Vec<Row> {
             fault: "killed while it writes the configuration",
             injection: "SIGKILL at a random moment of a loop of PATCHes",
             holds: "the file is the last one that was answered or the one after it, whole, 0600",
-            trials: (15, 200),
+            trials: (10, 200),
             run: Some(killed_writing),
             tests: &["killed_while_it_writes_the_file_is_old_or_new"],
             lacks: "",
@@ -113,7 +113,12 @@ fn storm(trials: &mut Trials) {
             if n % 10 == 4 {
                 rig.gateway.signal(Signal::HUP);
             }
-            let answer = rig.gateway.call("PATCH", "/api/config").token(ADMIN).json(&json!({"agents": {"main": {"maxHistory": value}}})).send();
+            let answer = rig
+                .gateway
+                .call("PATCH", "/api/config")
+                .token(ADMIN)
+                .json(&json!({"agents": {"main": {"maxHistory": value}}}))
+                .send();
             match (bad, answer.status) {
                 (false, 200) => applied += 1,
                 (true, 400) => refused += 1,

@@ -11,8 +11,8 @@ use serde_json::json;
 use tempfile::TempDir;
 
 use crate::power;
-use crate::row::{Row, Trials};
 use crate::rig::Rig;
+use crate::row::{Row, Trials};
 use crate::support::gateway::{Gateway, code_of};
 use crate::support::model::{Act, Model};
 use crate::support::oracle::{Load, World, settled};
@@ -28,7 +28,7 @@ pub fn rows() -> Vec<Row> {
             fault: "killed at random moments under load",
             injection: "SIGKILL after 5 ms to 1.5 s, 20 senders",
             holds: "lost 0, doubled 0, order kept, database whole",
-            trials: (25, 1000),
+            trials: (12, 1000),
             run: Some(killed),
             tests: &["killed_again_and_again_nothing_is_lost_doubled_or_disordered"],
             lacks: "",
@@ -38,7 +38,7 @@ pub fn rows() -> Vec<Row> {
             fault: "killed while it recovers",
             injection: "SIGKILL, start, SIGKILL again after 0 to 60 ms, start",
             holds: "as R1; no message is given up for it",
-            trials: (15, 300),
+            trials: (8, 300),
             run: Some(killed_recovering),
             tests: &[],
             lacks: "",
@@ -48,7 +48,7 @@ pub fn rows() -> Vec<Row> {
             fault: "two gateways on one data folder",
             injection: "a second one is started on it while the first is under load",
             holds: "the second ends with 1 and says why, the first is undisturbed",
-            trials: (4, 50),
+            trials: (2, 50),
             run: Some(second),
             tests: &["a_second_one_on_the_same_data_is_refused"],
             lacks: "",
@@ -58,7 +58,7 @@ pub fn rows() -> Vec<Row> {
             fault: "SIGTERM under load",
             injection: "SIGTERM at random moments, 20 senders, a model that takes 30 ms",
             holds: "lost 0, doubled 0, exit 0 within 5 s, what ran goes on",
-            trials: (6, 200),
+            trials: (4, 200),
             run: Some(terminated),
             tests: &["a_drain_under_load_loses_nothing", "a_turn_that_is_cut_short_goes_on_at_the_next_start"],
             lacks: "",
@@ -68,9 +68,13 @@ pub fn rows() -> Vec<Row> {
             fault: "stopped for a while, then going on",
             injection: "SIGSTOP for 0.2 to 3 s (long: to 40 s) under load, SIGCONT",
             holds: "lost 0, doubled 0, serves again within 2 s",
-            trials: (4, 50),
+            trials: (2, 50),
             run: Some(stopped),
-            tests: &["a_stopped_process_goes_on_where_it_was", "a_service_manager_is_told", "who_works_too_long_is_told_and_who_rests_or_is_gone_is_not"],
+            tests: &[
+                "a_stopped_process_goes_on_where_it_was",
+                "a_service_manager_is_told",
+                "who_works_too_long_is_told_and_who_rests_or_is_gone_is_not",
+            ],
             lacks: "",
         },
         Row {
@@ -88,7 +92,7 @@ pub fn rows() -> Vec<Row> {
             fault: "brown-outs: each life is short",
             injection: "SIGKILL 20 to 250 ms after each start, under load",
             holds: "as R1; there is progress in most lives",
-            trials: (25, 400),
+            trials: (20, 400),
             run: Some(brown_outs),
             tests: &["progress_is_made_however_short_the_lives_are"],
             lacks: "",
@@ -249,9 +253,7 @@ fn backlog(trials: &mut Trials) {
             trials.recovered(boot);
             let fresh = rig.round_trip(60);
             let drained_then = rig.sink.got().len();
-            let all = eventually("the backlog", 300, || {
-                (rig.sink.got().len() > count as usize).then(|| began.elapsed())
-            });
+            let all = eventually("the backlog", 300, || (rig.sink.got().len() > count as usize).then(|| began.elapsed()));
             trials.figure("waiting", count);
             trials.figure("a new user's answer after", format!("{} ms", fresh.as_millis()));
             trials.figure("when so many of the old were done", drained_then);

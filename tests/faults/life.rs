@@ -27,13 +27,21 @@ pub fn rows() -> Vec<Row> {
             holds: "lost 0; doubled only between the send and its record, under the same id",
             trials: (POINTS.len() as u64, POINTS.len() as u64 * 3),
             run: Some(points),
-            tests: &["telegram_at_every_point", "slack_at_every_point", "discord_at_every_point", "mqtt_at_every_point", "matrix_at_every_point", "webhook_at_every_point", "a_crash_at_each_step_boundary"],
+            tests: &[
+                "telegram_at_every_point",
+                "slack_at_every_point",
+                "discord_at_every_point",
+                "mqtt_at_every_point",
+                "matrix_at_every_point",
+                "webhook_at_every_point",
+                "a_crash_at_each_step_boundary",
+            ],
             lacks: "",
         },
         Row {
             id: "R28",
             fault: "a long run",
-            injection: "16 senders, some 60 messages a second: for 12 s, long for 30 min",
+            injection: "16 senders, some 60 messages a second: for 9 s, long for 30 min",
             holds: "memory, descriptors and threads flat after the first third, lost 0",
             trials: (1, 1),
             run: Some(soak),
@@ -55,7 +63,7 @@ pub fn rows() -> Vec<Row> {
             fault: "backup while it works",
             injection: "gatelet backup under load",
             holds: "the copy opens, is whole, and has everything accepted before it began",
-            trials: (3, 50),
+            trials: (2, 50),
             run: Some(backup),
             tests: &["a_backup_under_load_is_whole_and_a_restored_gateway_sends_nothing_again"],
             lacks: "",
@@ -87,7 +95,14 @@ pub fn rows() -> Vec<Row> {
             holds: "ended with its group in time, its output bounded, nothing outlives the gateway",
             trials: (0, 0),
             run: None,
-            tests: &["limits_hold", "nothing_outlives_its_time", "a_supervisor_that_is_killed", "output_is_bounded", "nothing_outlives_the_end_of_its_input", "a_program_dies_with_the_gateway"],
+            tests: &[
+                "limits_hold",
+                "nothing_outlives_its_time",
+                "a_supervisor_that_is_killed",
+                "output_is_bounded",
+                "nothing_outlives_the_end_of_its_input",
+                "a_program_dies_with_the_gateway",
+            ],
             lacks: "",
         },
         Row {
@@ -95,7 +110,7 @@ pub fn rows() -> Vec<Row> {
             fault: "nobody takes its log",
             injection: "output to a full device, to a closed pipe, to a pipe that nobody reads; level trace, under load",
             holds: "lost 0, doubled 0, serves as before",
-            trials: (6, 40),
+            trials: (3, 40),
             run: Some(outputs),
             tests: &["a_closed_output_ends_nothing", "an_output_that_nobody_reads_stalls_nothing"],
             lacks: "",
@@ -104,19 +119,12 @@ pub fn rows() -> Vec<Row> {
 }
 
 /// The points of a message's way through the door `door`; those of other ways are passed in the tests that the row names.
-const POINTS: &[&str] = &[
-    "store.commit",
-    "turn.claimed",
-    "turn.finishing",
-    "turn.finished",
-    "delivery.sending",
-    "delivery.sent",
-    "delivery.marked",
-];
+const POINTS: &[&str] =
+    &["store.commit", "turn.claimed", "turn.finishing", "turn.finished", "delivery.sending", "delivery.sent", "delivery.marked"];
 
 fn points(trials: &mut Trials) {
     if !cfg!(debug_assertions) {
-        return trials.absent("crash points are in debug builds alone");
+        return trials.not_here("crash points are in debug builds alone");
     }
     let mut not_passed = Vec::new();
     for n in 0..trials.wanted as usize {
@@ -153,7 +161,7 @@ fn points(trials: &mut Trials) {
 }
 
 fn soak(trials: &mut Trials) {
-    let seconds = if trials.is_long { 1800 } else { 12 };
+    let seconds = if trials.is_long { 1800 } else { 9 };
     for _ in 0..trials.wanted {
         trials.trial("soak", |trials| {
             let mut rig = Rig::new(json!({}));
@@ -210,7 +218,11 @@ fn upgrade(trials: &mut Trials) {
                 rig.gateway.spawn();
                 let (status, log) = (rig.gateway.wait_exit(10), rig.gateway.log());
                 let same = std::fs::read(&path).expect("the database") == before;
-                return if status.code() == Some(1) && log.contains("newer gatelet") && same { Ok(()) } else { Err(format!("{status}, unchanged {same}: {log}")) };
+                return if status.code() == Some(1) && log.contains("newer gatelet") && same {
+                    Ok(())
+                } else {
+                    Err(format!("{status}, unchanged {same}: {log}"))
+                };
             }
             trials.recovered(rig.start());
             eventually("the old message's answer", 10, || (count(&rig.world).delivered == 1).then_some(()));
@@ -252,7 +264,13 @@ fn backup(trials: &mut Trials) {
             let before: Vec<String> = rig.world.accepted.lines().into_iter().map(|l| l[2].clone()).collect();
             let (target, began) = (folder.path().join(format!("copy{n}")), Instant::now());
             let mut command = Command::new(BINARY);
-            command.arg("backup").arg(&target).arg("--config").arg(&rig.gateway.config_path).arg("--data-dir").arg(&rig.gateway.data);
+            command
+                .arg("backup")
+                .arg(&target)
+                .arg("--config")
+                .arg(&rig.gateway.config_path)
+                .arg("--data-dir")
+                .arg(&rig.gateway.data);
             let made = command.output().expect("gatelet backup");
             longest = longest.max(began.elapsed());
             if !made.status.success() {
@@ -277,12 +295,21 @@ fn backup(trials: &mut Trials) {
 }
 
 /// A point in each kind of thread.
-const PANICS: &[&str] =
-    &["door.event", "http.call", "store.commit", "turn.claimed", "turn.finishing", "delivery.sending", "delivery.sent", "timer.pass", "errand"];
+const PANICS: &[&str] = &[
+    "door.event",
+    "http.call",
+    "store.commit",
+    "turn.claimed",
+    "turn.finishing",
+    "delivery.sending",
+    "delivery.sent",
+    "timer.pass",
+    "errand",
+];
 
 fn panics(trials: &mut Trials) {
     if !cfg!(debug_assertions) {
-        return trials.absent("points that panic are in debug builds alone");
+        return trials.not_here("points that panic are in debug builds alone");
     }
     for n in 0..trials.wanted as usize {
         let (point, passing) = (PANICS[n % PANICS.len()], n / PANICS.len() % 5 + 2);

@@ -46,7 +46,7 @@ pub fn rows() -> Vec<Row> {
             fault: "what aborts, stalls or smuggles through other servers",
             injection: "the inputs TH1, TH1b, TH2, TH9, TH10 and heads without end, again and again",
             holds: "the process lives, /health within 1 s, nothing smuggled",
-            trials: (160, 10_000),
+            trials: (80, 10_000),
             run: Some(inputs),
             tests: &["a_body_that_does_not_come_stalls_nothing"],
             lacks: "",
@@ -56,7 +56,7 @@ pub fn rows() -> Vec<Row> {
             fault: "churn of connections",
             injection: "connected and closed, reset, half closed, cut within a request; 16 at a time",
             holds: "descriptors and threads back, serves within 1 s",
-            trials: (2_000, 50_000),
+            trials: (1500, 50_000),
             run: Some(churn),
             tests: &[],
             lacks: "",
@@ -66,7 +66,7 @@ pub fn rows() -> Vec<Row> {
             fault: "one message a hundred times at once",
             injection: "100 senders with the same messageId at the same moment",
             holds: "one message, one answer, one id for all of them",
-            trials: (4, 100),
+            trials: (2, 100),
             run: Some(repeats),
             tests: &["an_idempotency_key_makes_a_hundred_one"],
             lacks: "",
@@ -185,7 +185,9 @@ fn sockets(trials: &mut Trials) {
             let mut pushes = Vec::new();
             for n in 0..20 {
                 let began = Instant::now();
-                rig.gateway.post("/api/message", json!({"userId": "ana", "channel": "websocket", "message": format!("push {n}")})).expect(202);
+                rig.gateway
+                    .post("/api/message", json!({"userId": "ana", "channel": "websocket", "message": format!("push {n}")}))
+                    .expect(202);
                 for ws in &mut all {
                     let message = ws.until("message");
                     if message["message"] != format!("push {n}") {
@@ -287,7 +289,9 @@ fn repeats(trials: &mut Trials) {
     for n in 1..=trials.wanted {
         trials.trial(&format!("repeat {n}"), |_| {
             let body = json!({"userId": "r", "message": format!("r-{n}"), "messageId": format!("r-{n}")});
-            let ids = side_by_side(100, |_| Call::new(port, "POST", "/webhook/door").token(DOOR).json(&body).send().expect(202).field("id"));
+            let ids = side_by_side(100, |_| {
+                Call::new(port, "POST", "/webhook/door").token(DOOR).json(&body).send().expect(202).field("id")
+            });
             let ids: HashSet<String> = ids.into_iter().collect();
             rig.world.accepted.note(&["r", &n.to_string(), ids.iter().next().map_or("", |i| i)]);
             if ids.len() == 1 { Ok(()) } else { Err(format!("{} ids", ids.len())) }
@@ -305,7 +309,10 @@ fn other_body(trials: &mut Trials) {
     for n in 0..trials.wanted {
         trials.trial(&format!("key {n}"), |_| {
             let say = |text: &str| {
-                rig.gateway.post("/api/message", json!({"userId": "rig", "channel": "door", "message": text, "idempotencyKey": format!("k{n}")}))
+                rig.gateway.post(
+                    "/api/message",
+                    json!({"userId": "rig", "channel": "door", "message": text, "idempotencyKey": format!("k{n}")}),
+                )
             };
             let (first, again, other) = (say("once"), say("once"), say("something else"));
             let ids = |a: &crate::support::http::Answer| -> Value { a.json()["id"].clone() };
@@ -315,7 +322,9 @@ fn other_body(trials: &mut Trials) {
             if !matches!(other.status, 409 | 422) { Err(format!("{}: {}", other.status, other.text())) } else { Ok(()) }
         });
     }
-    eventually("the messages", 20, || (rig.sink.got().iter().filter(|d| d.text() == "once").count() as u64 == trials.wanted).then_some(()));
+    eventually("the messages", 20, || {
+        (rig.sink.got().iter().filter(|d| d.text() == "once").count() as u64 == trials.wanted).then_some(())
+    });
     pause(200);
     let texts: Vec<String> = rig.sink.got().iter().map(|d| d.text().to_string()).collect();
     if texts.iter().filter(|t| *t == "once").count() as u64 != trials.wanted || texts.iter().any(|t| t == "something else") {
@@ -343,7 +352,7 @@ fn goodput(rig: &Rig, senders: usize, seconds: u64) -> (f64, u64) {
 }
 
 fn overload(trials: &mut Trials) {
-    let seconds = if trials.is_long { 20 } else { 3 };
+    let seconds = if trials.is_long { 20 } else { 2 };
     for _ in 0..trials.wanted {
         trials.trial("overload", |trials| {
             let mut rig = Rig::new(json!({}));

@@ -195,7 +195,8 @@ impl Disk {
 /// Where folders are rebuilt: in memory, where there is such a place.
 fn scratch() -> TempDir {
     let memory = Path::new("/dev/shm");
-    let made = if memory.is_dir() { TempDir::with_prefix_in("gatelet-cut-", memory) } else { TempDir::with_prefix("gatelet-cut-") };
+    let made =
+        if memory.is_dir() { TempDir::with_prefix_in("gatelet-cut-", memory) } else { TempDir::with_prefix("gatelet-cut-") };
     made.expect("a folder")
 }
 
@@ -307,7 +308,12 @@ impl Bench {
         let lost = missing(&heard);
         if !lost.is_empty() {
             let log: String = gateway.log().chars().take(600).collect();
-            return Err(format!("{} of {} accepted are lost: {:?}; {log}", lost.len(), accepted.len(), &lost[..lost.len().min(5)]));
+            return Err(format!(
+                "{} of {} accepted are lost: {:?}; {log}",
+                lost.len(),
+                accepted.len(),
+                &lost[..lost.len().min(5)]
+            ));
         }
         let mut ids: HashMap<&String, &String> = delivered.iter().collect();
         for (name, id) in &heard {
@@ -323,8 +329,8 @@ impl Bench {
 
 /// What SQLite's own check says of a database.
 pub fn integrity(path: &Path) -> Result<(), String> {
-    let verdict: Result<String, _> = rusqlite::Connection::open(path)
-        .and_then(|db| db.query_row("PRAGMA integrity_check", [], |row| row.get(0)));
+    let verdict: Result<String, _> =
+        rusqlite::Connection::open(path).and_then(|db| db.query_row("PRAGMA integrity_check", [], |row| row.get(0)));
     match verdict {
         Ok(verdict) if verdict == "ok" => Ok(()),
         other => Err(format!("integrity_check: {other:?}")),

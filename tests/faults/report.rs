@@ -48,7 +48,10 @@ fn percent(bound: f64) -> String {
 
 fn figures(record: &Value) -> String {
     let all = record["figures"].as_array().cloned().unwrap_or_default();
-    all.iter().map(|f| format!("{} {}", f[0].as_str().unwrap_or_default(), f[1].as_str().unwrap_or_default())).collect::<Vec<_>>().join(", ")
+    all.iter()
+        .map(|f| format!("{} {}", f[0].as_str().unwrap_or_default(), f[1].as_str().unwrap_or_default()))
+        .collect::<Vec<_>>()
+        .join(", ")
 }
 
 fn bound(record: &Value) -> String {
@@ -102,10 +105,8 @@ pub fn write() {
         }
         let _ = writeln!(table, "{}", table_line(&row, &record));
     }
-    let page = PAGE
-        .replace("{rows}", table.trim_end())
-        .replace("{machines}", &machines.join("; "))
-        .replace("{ran}", &ran.to_string());
+    let page =
+        PAGE.replace("{rows}", table.trim_end()).replace("{machines}", &machines.join("; ")).replace("{ran}", &ran.to_string());
     std::fs::write(Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/RELIABILITY.md"), page).expect("writing the page");
 }
 
@@ -178,5 +179,10 @@ fn machine() -> String {
     // The numbers alone: what follows them may name whoever built it.
     let kernel: String = read("/proc/sys/kernel/osrelease").chars().take_while(|c| c.is_ascii_digit() || *c == '.').collect();
     let cores = std::thread::available_parallelism().map_or(0, usize::from);
-    format!("{} {}, {cores} cores, {} MiB, Linux {kernel}", std::env::consts::ARCH, after(&read("/proc/cpuinfo"), "model name"), memory / 1024)
+    format!(
+        "{} {}, {cores} cores, {} MiB, Linux {kernel}",
+        std::env::consts::ARCH,
+        after(&read("/proc/cpuinfo"), "model name"),
+        memory / 1024
+    )
 }

@@ -54,7 +54,8 @@ fn library() -> Result<&'static Path, &'static str> {
     static MADE: OnceLock<Result<PathBuf, String>> = OnceLock::new();
     let made = MADE.get_or_init(|| {
         let folder = Path::new(env!("CARGO_TARGET_TMPDIR"));
-        let (source, library) = (Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/faults/shim.c"), folder.join("faults-shim.so"));
+        let (source, library) =
+            (Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/faults/shim.c"), folder.join("faults-shim.so"));
         let made = Command::new("cc")
             .args(["-O2", "-Wall", "-Wextra", "-Werror", "-shared", "-fPIC", "-o"])
             .args([&library, &source])
@@ -132,19 +133,44 @@ impl Shim {
 /// One thing that was done to a file of the folder, or that the runner noted between.
 #[derive(Clone, Debug)]
 pub enum Done {
-    Create { path: String },
-    Write { path: String, at: u64, bytes: Vec<u8> },
-    Truncate { path: String, length: u64 },
-    Rename { from: String, to: String },
-    Unlink { path: String },
-    SyncBegun { path: String },
-    Synced { path: String },
+    Create {
+        path: String,
+    },
+    Write {
+        path: String,
+        at: u64,
+        bytes: Vec<u8>,
+    },
+    Truncate {
+        path: String,
+        length: u64,
+    },
+    Rename {
+        from: String,
+        to: String,
+    },
+    Unlink {
+        path: String,
+    },
+    SyncBegun {
+        path: String,
+    },
+    Synced {
+        path: String,
+    },
     /// A sync that failed: what it was to bring to the disk may be gone for good, though the process still reads it.
-    SyncFailed { path: String },
+    SyncFailed {
+        path: String,
+    },
     /// The runner's own: a 2xx was received for this message.
-    Accepted { name: String },
+    Accepted {
+        name: String,
+    },
     /// The runner's own: the receiver got this delivery of this message.
-    Delivered { id: String, name: String },
+    Delivered {
+        id: String,
+        name: String,
+    },
 }
 
 /// The runner's notes in the record: one append each, so they stand where they belong among the calls.

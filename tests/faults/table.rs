@@ -9,7 +9,8 @@ use crate::{configs, disk, kills, life, peers, resources, services};
 
 /// All rows.
 pub fn rows() -> Vec<Row> {
-    let families = [kills::rows(), disk::rows(), resources::rows(), configs::rows(), peers::rows(), services::rows(), life::rows()];
+    let families =
+        [kills::rows(), disk::rows(), resources::rows(), configs::rows(), peers::rows(), services::rows(), life::rows()];
     let mut all: Vec<Row> = families.into_iter().flatten().collect();
     all.sort_by_key(|row| number(row));
     all
@@ -29,7 +30,8 @@ pub fn check() -> Result<(), String> {
     if ids != (1..=44).collect::<Vec<_>>() {
         return Err(format!("the table has not each of R1 to R44 once: {ids:?}"));
     }
-    let sources: String = ["tests/suite", "src"].iter().map(|f| read_all(&Path::new(env!("CARGO_MANIFEST_DIR")).join(f))).collect();
+    let sources: String =
+        ["tests/suite", "src"].iter().map(|f| read_all(&Path::new(env!("CARGO_MANIFEST_DIR")).join(f))).collect();
     for row in &rows {
         if let Some(name) = row.tests.iter().find(|name| !sources.contains(&format!("fn {name}("))) {
             return Err(format!("{} names {name}, which is no test", row.id));
