@@ -25,7 +25,7 @@ pub fn rows() -> Vec<Row> {
             fault: "power lost: what was not synced is gone, torn, or half there",
             injection: "every call on the data folder recorded; the folder rebuilt as it may be at each fsync; started on that",
             holds: "opens, database whole, everything acknowledged before is there and is answered once",
-            trials: (60, 5000),
+            trials: (30, 5000),
             run: Some(power::loss),
             tests: &[],
             lacks: "",
@@ -35,7 +35,7 @@ pub fn rows() -> Vec<Row> {
             fault: "fsync fails, and drops what it was to write",
             injection: "EIO from fsync now and then, one to three in a row; the power is cut later on a disk that lost those pages",
             holds: "as R4: no 2xx for what is not on the disk, nothing promised on a handle that failed",
-            trials: (40, 3000),
+            trials: (16, 3000),
             run: Some(power::failed_syncs),
             tests: &[],
             lacks: "",
@@ -45,7 +45,7 @@ pub fn rows() -> Vec<Row> {
             fault: "disk full",
             injection: "a tmpfs of 6 MB filled to the last byte under load and freed; every write from the n-th on fails with ENOSPC",
             holds: "503 with Retry-After, /ready 503, Telegram's offset stays, lost 0, heals by itself within 5 s",
-            trials: (8, 100),
+            trials: (4, 100),
             run: Some(full),
             tests: &["a_full_disk_is_503_and_heals"],
             lacks: "",
@@ -55,7 +55,7 @@ pub fn rows() -> Vec<Row> {
             fault: "disk read-only",
             injection: "EROFS from every write under load (a remount where nothing is open for writing), then writable",
             holds: "as R6",
-            trials: (3, 40),
+            trials: (2, 40),
             run: Some(read_only),
             tests: &["a_data_folder_that_cannot_be_written_is_said"],
             lacks: "",
@@ -75,7 +75,7 @@ pub fn rows() -> Vec<Row> {
             fault: "database damaged while it was off",
             injection: "a bit flipped, cut short, a zeroed page, a log that is gone, cut, of another database, or garbage",
             holds: "no crash, no hang: it serves, or it ends with a sentence that says damaged and leaves the file alone",
-            trials: (60, 500),
+            trials: (45, 500),
             run: Some(damaged),
             tests: &["a_damaged_store_is_never_silently_replaced"],
             lacks: "what no database without checksums of its pages can notice: a flipped bit inside a text, a log that is gone or ends early",
@@ -178,7 +178,7 @@ fn read_only(trials: &mut Trials) {
 }
 
 fn slow(trials: &mut Trials) {
-    let seconds = if trials.is_long { 60 } else { 8 };
+    let seconds = if trials.is_long { 60 } else { 4 };
     let mut accepts = Vec::new();
     for _ in 0..trials.wanted {
         let Some(shim) = rig::shim(trials) else { return };
@@ -365,7 +365,7 @@ fn damaged(trials: &mut Trials) {
 }
 
 fn written(trials: &mut Trials) {
-    let (rest_s, messages) = if trials.is_long { (600, 1000) } else { (4, 100) };
+    let (rest_s, messages) = if trials.is_long { (600, 1000) } else { (3, 40) };
     for _ in 0..trials.wanted {
         let Some(shim) = rig::shim(trials) else { return };
         trials.trial("written", |trials| {

@@ -46,7 +46,7 @@ pub fn rows() -> Vec<Row> {
             fault: "what aborts, stalls or smuggles through other servers",
             injection: "the inputs TH1, TH1b, TH2, TH9, TH10 and heads without end, again and again",
             holds: "the process lives, /health within 1 s, nothing smuggled",
-            trials: (160, 10_000),
+            trials: (80, 10_000),
             run: Some(inputs),
             tests: &["a_body_that_does_not_come_stalls_nothing"],
             lacks: "",
@@ -56,7 +56,7 @@ pub fn rows() -> Vec<Row> {
             fault: "churn of connections",
             injection: "connected and closed, reset, half closed, cut within a request; 16 at a time",
             holds: "descriptors and threads back, serves within 1 s",
-            trials: (2_000, 50_000),
+            trials: (1500, 50_000),
             run: Some(churn),
             tests: &[],
             lacks: "",
@@ -66,7 +66,7 @@ pub fn rows() -> Vec<Row> {
             fault: "one message a hundred times at once",
             injection: "100 senders with the same messageId at the same moment",
             holds: "one message, one answer, one id for all of them",
-            trials: (4, 100),
+            trials: (2, 100),
             run: Some(repeats),
             tests: &["an_idempotency_key_makes_a_hundred_one"],
             lacks: "",
@@ -352,7 +352,7 @@ fn goodput(rig: &Rig, senders: usize, seconds: u64) -> (f64, u64) {
 }
 
 fn overload(trials: &mut Trials) {
-    let seconds = if trials.is_long { 20 } else { 3 };
+    let seconds = if trials.is_long { 20 } else { 2 };
     for _ in 0..trials.wanted {
         trials.trial("overload", |trials| {
             let mut rig = Rig::new(json!({}));

@@ -27,7 +27,7 @@ pub fn rows() -> Vec<Row> {
             fault: "the wall clock jumps",
             injection: "the process's clock: 1970 at boot then right, by an hour and a day either way, back 10 s again and again; under load",
             holds: "lost 0, order kept, no spin, a job each second runs at most as often, serves all the while",
-            trials: (6, 100),
+            trials: (2, 100),
             run: Some(clock),
             tests: &["clocks_that_jump", "a_clock_that_was_never_set", "a_wall_clock_that_jumped_back_strands_nothing"],
             lacks: "",
@@ -47,7 +47,7 @@ pub fn rows() -> Vec<Row> {
             fault: "an allocation fails",
             injection: "malloc gives null at the n-th call from a random moment on, one to three times, under load",
             holds: "it goes on, or it ends and R1 holds: lost 0, doubled 0, database whole",
-            trials: (12, 1000),
+            trials: (8, 1000),
             run: Some(allocations),
             tests: &[],
             lacks: "",
@@ -57,7 +57,7 @@ pub fn rows() -> Vec<Row> {
             fault: "out of descriptors",
             injection: "ulimit -n 64 and 256, 400 connections, then all closed",
             holds: "alive, serves within 1 s after they close",
-            trials: (4, 50),
+            trials: (2, 50),
             run: Some(descriptors),
             tests: &["running_out_of_descriptors_passes"],
             lacks: "",
@@ -166,14 +166,14 @@ fn little_memory(trials: &mut Trials) {
     for _ in 0..trials.wanted {
         // A debug build is as big as that by itself.
         let megabytes = if cfg!(debug_assertions) { 64 } else { 32 };
-        let Some(group) = Group::new(megabytes << 20) else { return trials.absent("no control group of memory may be made") };
+        let Some(group) = Group::new(megabytes << 20) else { return trials.not_here("no control group of memory may be made") };
         trials.trial(&format!("{megabytes} MB"), |trials| {
             let mut rig = Rig::new(json!({}));
             rig.gateway = rig.gateway.through_shell(&format!("echo $$ > {}/cgroup.procs", group.0.display()));
             rig.start();
             let sockets: Vec<Ws> = (0..20).map(|_| Ws::join(&rig.gateway, USER)).collect();
-            let load = Load::begin(&rig.world, rig.gateway.port, 20, 20);
-            pause(if trials.is_long { 30_000 } else { 4_000 });
+            let load = Load::begin(&rig.world, rig.gateway.port, 20, 250);
+            pause(if trials.is_long { 30_000 } else { 3_000 });
             let stat = rig.gateway.stat();
             load.end();
             drop(sockets);

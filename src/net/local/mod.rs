@@ -131,27 +131,40 @@ impl<S: Service> Socket<S> {
     /// Takes requests from tiny_http until the stop.
     fn receive(self: &Arc<Self>) {
         while let Some(server) = self.server() {
-            // Nothing came where the time is over, or the stop woke us.
-            match server.recv_timeout(LOOK_EVERY).and_then(|raw| if raw.is_none() { self.look().map(|()| raw) } else { Ok(raw) })
-            {
-                Ok(Some(raw)) => self.accept(raw),
-                Ok(None) if !self.stop.is_set() => {}
-                _ if self.stop.is_set() || self.given_up.load(Ordering::SeqCst) >= GIVEN_UP_MAX => {
+            match self.next(&server) {
+                Ok(raw) => raw.into_iter().for_each(|raw| self.accept(raw)),
+                Err(_) if self.is_over() => {
                     // Those that wait unseen must not be dropped with the server.
                     while let Ok(Some(raw)) = server.try_recv() {
                         self.accept(raw);
                     }
                     break;
                 }
-                failed => {
-                    let why = failed.err().map(|e| e.to_string()).unwrap_or_default();
-                    log::error!("the local socket stopped accepting ({why}) and is set up anew");
+                Err(e) => {
+                    log::error!("the local socket stopped accepting ({e}) and is set up anew");
                     drop(server);
                     self.set_up_anew();
                 }
             }
         }
         self.server.lock().unwrap_or_else(PoisonError::into_inner).take();
+    }
+
+    /// Whether nothing more is to be taken.
+    fn is_over(&self) -> bool {
+        self.stop.is_set() || self.given_up.load(Ordering::SeqCst) >= GIVEN_UP_MAX
+    }
+
+    /// The next request; none where nobody came for a while. An error where nobody will.
+    fn next(&self, server: &tiny_http::Server) -> std::io::Result<Option<tiny_http::Request>> {
+        let next = server.recv_timeout(LOOK_EVERY)?;
+        if next.is_none() && self.is_over() {
+            return Err(IoKind::Interrupted.into()); // it was unblocked, which looks like a time that is over
+        }
+        if next.is_none() {
+            self.look()?;
+        }
+        Ok(next)
     }
 
     /// Whether somebody accepts: the listener goes with tiny_http's thread.
