@@ -29,7 +29,7 @@ pub(super) const BUSY_WAIT: Duration = Duration::from_secs(5);
 pub(super) const LOG_BYTES_KEPT: u64 = (CHECKPOINT_FRAMES * (PAGE_BYTES + 24)) as u64;
 
 /// All migrations; the first brings an empty file to version 1.
-pub(super) const MIGRATIONS: &[&str] = &[V1, V2, V3, V4, V5];
+pub(super) const MIGRATIONS: &[&str] = &[V1, V2, V3, V4, V5, V6];
 
 const V1: &str = "
     CREATE TABLE meta (key TEXT PRIMARY KEY, value) WITHOUT ROWID;
@@ -157,6 +157,9 @@ const V5: &str = "
     CREATE TABLE unclear (seq INTEGER PRIMARY KEY, begun_ms INTEGER NOT NULL, -- when the first such try was begun
         part INTEGER NOT NULL); -- which part it was of
 ";
+
+/// What was erased is passed over by the list of the latest without a look at its session.
+const V6: &str = "UPDATE uses SET updated_ms = -1 WHERE session IN (SELECT n FROM sessions WHERE state = 2);";
 
 /// Opens the one connection that writes. The file exists (see `place`). Its writes do not wait for the disk until
 /// [`set_durable`] is called.

@@ -137,10 +137,12 @@ fn read(row: &Row<'_>) -> rusqlite::Result<(i64, SessionInfo)> {
 pub(super) fn sessions(sql: &Sql<'_>, user: Option<(&str, usize)>, page: &Page) -> Ran<Listed<SessionInfo>> {
     let (used, n) = cursor_of(page)?;
     let (_, limit) = page_of(&Page { cursor: None, limit: page.limit })?;
-    // `uses` is narrow: sorting all of it costs less than an index that every turn would have to write.
+    // `uses` is narrow: to read all of it for the latest costs less than an index that every turn would have to write. Only those are
+    // looked up beyond it.
+    let latest = "(SELECT * FROM uses WHERE updated_ms >= 0 AND (updated_ms, session) < (?1, ?2) ORDER BY updated_ms DESC, session DESC LIMIT ?3)";
     let (from, filter) = match user {
-        Some(_) => ("sessions s CROSS JOIN uses u ON u.session = s.n", "AND s.user_id = ?4"),
-        None => ("uses u CROSS JOIN sessions s ON s.n = u.session", "AND ?4 IS NULL"),
+        Some(_) => ("sessions s CROSS JOIN uses u ON u.session = s.n".to_string(), "AND s.user_id = ?4"),
+        None => (format!("{latest} u CROSS JOIN sessions s ON s.n = u.session"), "AND ?4 IS NULL"),
     };
     let statement = format!(
         "SELECT {COLUMNS} FROM {from} WHERE s.state < {ERASED} AND (u.updated_ms, u.session) < (?1, ?2) {filter}
@@ -198,6 +200,7 @@ pub(super) fn erase_user(sql: &Sql<'_>, user_id: &str) -> Ran<Erased> {
 /// Erases a session; what of it was not answered is cancelled. Adds to `gone` what went with it.
 pub(super) fn erase(sql: &Sql<'_>, n: i64, gone: &mut Gone) -> Ran<()> {
     sql.exec("UPDATE sessions SET state = ?2, model = NULL WHERE n = ?1", [n, ERASED])?;
+    sql.exec("UPDATE uses SET updated_ms = -1 WHERE session = ?1", [n])?; // no list looks there
     sql.exec("DELETE FROM summaries WHERE session = ?1", [n])?;
     for seq in sql.all(
         "SELECT w.seq FROM work w WHERE w.session = ?1 AND NOT EXISTS (SELECT 1 FROM bundled b WHERE b.seq = w.seq)",

@@ -105,7 +105,7 @@ fn what_is_not_ours_is_refused_with_a_sentence_and_left_as_it_is() {
     };
     type Make<'a> = &'a dyn Fn(&std::path::Path);
     let cases: [(&str, Make<'_>, &str); 5] = [
-        ("newer", &newer, "comes from a newer gatelet (its version is 99, ours 5). run the newer gatelet"),
+        ("newer", &newer, "comes from a newer gatelet (its version is 99, ours 6). run the newer gatelet"),
         ("foreign", &foreign, "another program's database. set store.path"),
         ("text", &|path| std::fs::write(path, "no database ".repeat(999)).unwrap(), "not a database, or its head is damaged"),
         ("torn", &torn, "the database is damaged (SQLite code 11). restore a backup"),

@@ -193,6 +193,11 @@ fn sessions_are_listed_by_use_with_their_transcripts() {
     assert_eq!((ana.turns, home.history(&ana.id, 99).unwrap().len(), home.history(&ana.id, 0).unwrap()), (4, 8, vec![]));
     assert_eq!(home.history("ses_none", 9), Err(StoreError::NotFound));
     assert_eq!(home.sessions_of("nobody", 3, page(9)).unwrap().items, vec![]);
+    // What is erased takes no place of a page.
+    home.erase_user("ana").unwrap();
+    assert_eq!(users(&page(1)).unwrap(), (vec!["bob".into()], None));
+    accept_all(&home, &[("ana", "5")]);
+    assert_eq!(users(&page(9)).unwrap(), (vec!["ana".into(), "bob".into()], None));
 }
 
 #[test]
