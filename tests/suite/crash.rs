@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 
 use crate::support::gateway::Gateway;
 use crate::support::model::Model;
-use crate::support::oracle::{DELIVERY_WORKERS, DOOR, Load, World, count, settled};
+use crate::support::oracle::{DOOR, Load, World, count, settled};
 use crate::support::sink::Sink;
 use crate::support::{Random, eventually, figure, from_env, heavy, merged, pause, percentile, side_by_side};
 
