@@ -385,7 +385,7 @@ fn written(trials: &mut Trials) {
             let each = |a: i64, b: i64, n: usize| (a - b) as f64 / n as f64;
             let (syncs, bytes) = (each(alone.0, rest.0, messages), each(alone.1, rest.1, messages));
             trials.figure("one at a time, a message", format!("{syncs:.2} fsyncs, {bytes:.0} bytes"));
-            let load = Load::begin(&rig.world, rig.gateway.port, 32, 10);
+            let load = Load::begin(&rig.world, rig.gateway.port, 32, 200);
             pause(2500);
             load.end();
             let counted = settled(&rig.world, 15);

@@ -174,7 +174,7 @@ fn rubbish(trials: &mut Trials) {
     let before = gateway.stat().rss_kb;
     let (mut answered, mut failed, mut peak) = (0, 0, 0);
     for n in 0..trials.wanted as usize {
-        let (kind, times) = (n % kinds.len(), if n / kinds.len() % 2 == 0 { 1 } else { 1000 });
+        let (kind, times) = (n % kinds.len(), if (n / kinds.len()).is_multiple_of(2) { 1 } else { 1000 });
         trials.trial(&format!("{} x{times}", kinds[kind].0), |_| {
             let id = gateway.tell(&format!("u{kind}"), &format!("ill {kind} {times} {n}"));
             if gateway.ask("bob", "well") != "echo: well" {

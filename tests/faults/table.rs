@@ -12,7 +12,7 @@ pub fn rows() -> Vec<Row> {
     let families =
         [kills::rows(), disk::rows(), resources::rows(), configs::rows(), peers::rows(), services::rows(), life::rows()];
     let mut all: Vec<Row> = families.into_iter().flatten().collect();
-    all.sort_by_key(|row| number(row));
+    all.sort_by_key(number);
     all
 }
 
