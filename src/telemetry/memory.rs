@@ -1,6 +1,6 @@
 //! Whether the process holds more memory than it may.
 //!
-//! Invariant: it is looked at under load and at the heartbeat, at most every [`PAUSE`]: at rest it costs nothing. What counts is memory of the
+//! Invariant: it is looked at under load and at the heartbeat, at most every `PAUSE`: at rest it costs nothing. What counts is memory of the
 //! process's own: mapped files, the program among them, the kernel takes back by itself. Once over, it is over until an eighth is free, so that it
 //! does not flap. A figure that can't be read is no reason to refuse anybody.
 
