@@ -57,7 +57,8 @@ fn only_these_variables_are_read() {
         "GATELET_TOKEN", // where, and who asks: the command line's
         "GATELET_INIT_API_KEY",
         "GATELET_INIT_TELEGRAM_TOKEN", // what `gatelet init` writes to files
-        "GATELET_CRASH_AT",            // builds for tests alone
+        "GATELET_CRASH_AT",
+        "GATELET_PANIC_AT", // builds for tests alone
     ];
     let mut found = BTreeSet::new();
     for (_, text) in product() {
