@@ -15,6 +15,7 @@ pub mod ids;
 pub mod limit;
 pub mod live;
 pub mod pulse;
+pub mod remains;
 pub mod secret;
 pub mod stop;
 pub mod threads;

@@ -11,6 +11,7 @@ use rustix::io::FdFlags;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use crate::base::error::{Error, ErrorKind, Result};
+use crate::base::remains::outlast;
 
 /// Connections that the kernel holds for us; the standard library's 128 overflow in a burst, and the client then waits for a
 /// second before it tries again.
@@ -23,7 +24,8 @@ const HEADROOM: u64 = 64;
 /// # Errors
 /// `Permanent`, with a hint, where the port is taken, not permitted, or the address is not this machine's.
 pub fn bind(addr: SocketAddr) -> Result<TcpListener> {
-    let listener = TcpListener::bind(addr).map_err(|e| refused(addr, &e))?;
+    let listener =
+        outlast(|| TcpListener::bind(addr), |e| e.kind() == io::ErrorKind::AddrInUse).map_err(|e| refused(addr, &e))?;
     rustix::net::listen(&listener, BACKLOG).map_err(|e| refused(addr, &e.into()))?;
     listener.set_nonblocking(true).map_err(|e| refused(addr, &e))?;
     Ok(listener)
@@ -101,6 +103,20 @@ mod tests {
             let error = bind(addr).unwrap_err();
             assert!(error.text.starts_with(text) && error.hint.contains("gateway.listen"), "{error}");
         }
+    }
+
+    /// R1: what a killed gateway was about to start holds the port for a moment.
+    #[test]
+    fn a_port_that_is_freed_soon_is_waited_for() {
+        let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+        let addr = taken.local_addr().unwrap();
+        let threads = crate::base::threads::Threads::new();
+        let hold = move || {
+            std::thread::park_timeout(std::time::Duration::from_millis(60));
+            drop(taken);
+        };
+        threads.spawn_once("holder", crate::base::threads::STACK, hold).unwrap();
+        assert_eq!(bind(addr).unwrap().local_addr().unwrap(), addr);
     }
 
     #[test]

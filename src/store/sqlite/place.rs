@@ -9,6 +9,7 @@ use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use crate::base::error::{Error, ErrorKind, Result};
+use crate::base::remains::outlast;
 
 /// Makes the folder where it is missing.
 pub(super) fn prepare_folder(folder: &Path) -> Result<()> {
@@ -29,7 +30,7 @@ pub(super) fn prepare_folder(folder: &Path) -> Result<()> {
 pub(super) fn lock(database: &Path) -> Result<File> {
     let path = beside(database, ".lock");
     let mut file = private(&path)?;
-    match file.try_lock() {
+    match outlast(|| file.try_lock(), |e| matches!(e, TryLockError::WouldBlock)) {
         Ok(()) => {}
         Err(TryLockError::WouldBlock) => {
             let mut pid = String::new();
