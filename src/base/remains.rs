@@ -3,10 +3,11 @@
 //! A program that it was about to start has its descriptors until it has become that program: the port and the lock are then free
 //! a little later than the process is gone. Who starts at once must not take those remains for a second gatelet.
 //!
-//! Invariant: it waits [`TRIES`] times [`PAUSE`] at most, and only before anything is served. Fails as the last try did.
+//! Invariant: it waits for a second at most, and only before anything is served. Fails as the last try did.
 
 use std::time::Duration;
 
+/// With [`PAUSE`] between them: a second.
 const TRIES: u32 = 40;
 const PAUSE: Duration = Duration::from_millis(25);
 
