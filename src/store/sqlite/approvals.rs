@@ -52,7 +52,7 @@ pub(super) fn park(sql: &Sql<'_>, message_id: &str, approvals: &[Approval], step
         )?;
         dues.extend(n.map(|n| Due { n, created_ms: asked.created_ms, expires_ms: asked.expires_ms }));
     }
-    let pending = sql.one("SELECT count(*) FROM approvals INDEXED BY approvals_pending WHERE state = 0", [], |row| row.get(0))?;
+    let pending = sql.one("SELECT count(*) FROM approvals INDEXED BY approvals_pending WHERE state = 0", (), |row| row.get(0))?;
     if pending.unwrap_or(0i64) > PENDING_MAX {
         return conflict(format!("more than {PENDING_MAX} questions wait for a decision"));
     }
@@ -231,7 +231,7 @@ fn learn(sql: &Sql<'_>, approval: &Approval, by: &str) -> Ran<()> {
     if sql.one(known, call, |_| Ok(()))?.is_some() {
         return Ok(());
     }
-    if sql.one("SELECT count(*) FROM rules", [], |row| row.get::<_, i64>(0))?.unwrap_or(0) >= RULES_MAX {
+    if sql.one("SELECT count(*) FROM rules", (), |row| row.get::<_, i64>(0))?.unwrap_or(0) >= RULES_MAX {
         return conflict(format!("{RULES_MAX} rules are kept already: forget one first, or allow this call alone"));
     }
     let now = sql.now_ms();

@@ -120,7 +120,7 @@ fn most_bytes(keep: &Retention) -> i64 {
 /// Bytes of all files.
 pub(super) fn kept_bytes(sql: &Sql<'_>) -> Ran<i64> {
     let sum = "SELECT COALESCE(sum(bytes), 0) FROM attachments INDEXED BY attachments_kept WHERE file IS NOT NULL";
-    Ok(sql.one(sum, [], |row| row.get(0))?.unwrap_or(0))
+    Ok(sql.one(sum, (), |row| row.get(0))?.unwrap_or(0))
 }
 
 /// Takes away one step's worth of files that are too old, or more than may be; gives them.
@@ -149,7 +149,7 @@ pub(super) fn prune(sql: &Sql<'_>, keep: &Retention) -> Ran<Vec<String>> {
 
 pub(super) fn make_room(sql: &Sql<'_>, bytes_max: i64, kept_max: i64, gone: &mut Vec<String>) -> Ran<()> {
     let sums = "SELECT COALESCE(sum(bytes), 0), count(*) FROM attachments INDEXED BY attachments_kept WHERE file IS NOT NULL";
-    let sums = sql.one(sums, [], |row| Ok((row.get::<_, i64>(0)?, row.get::<_, i64>(1)?)))?;
+    let sums = sql.one(sums, (), |row| Ok((row.get::<_, i64>(0)?, row.get::<_, i64>(1)?)))?;
     let (mut bytes, mut kept) = sums.unwrap_or_default();
     while bytes > bytes_max || kept > kept_max {
         let oldest = sql.all(
@@ -186,7 +186,7 @@ pub(super) fn erase(sql: &Sql<'_>, seq: i64) -> Ran<Vec<String>> {
 pub(super) fn sweep(conn: &Connection, shared: &Shared) -> Ran<()> {
     let sql = Sql::new(conn, &shared.clock);
     let known = "SELECT file FROM attachments INDEXED BY attachments_kept WHERE file IS NOT NULL";
-    let known = sql.all(known, [], |row| row.get(0))?.into_iter().collect();
+    let known = sql.all(known, (), |row| row.get(0))?.into_iter().collect();
     shared.meter.set_files(kept_bytes(&sql)?);
     let (gone, missing) = shared.files.sweep(&known);
     for file in missing {

@@ -92,7 +92,7 @@ pub fn attachments(path: &Path) -> Result<Vec<Named>> {
         schema::recognize(&conn, schema::MIGRATIONS.len())?;
         // A database of an older version may know of none yet.
         let known = "SELECT count(*) FROM sqlite_schema WHERE type = 'table' AND name = 'attachments'";
-        if conn.query_row(known, [], |row| row.get::<_, i64>(0))? == 0 {
+        if conn.query_row(known, (), |row| row.get::<_, i64>(0))? == 0 {
             return Ok(Vec::new());
         }
         let mut statement = conn.prepare("SELECT file, bytes FROM attachments WHERE file IS NOT NULL ORDER BY file LIMIT ?1")?;
@@ -205,7 +205,7 @@ pub fn hold_back(path: &Path, clock: &Clock, made: &str, goes_on: &dyn Fn(&str) 
 
 fn hold_all(sql: &Sql<'_>, made: &str, goes_on: &dyn Fn(&str) -> bool) -> Ran<HeldBack> {
     let mut held = HeldBack::default();
-    let waiting = sql.all("SELECT handoff, target, seq, attempts FROM pending", [], |row| {
+    let waiting = sql.all("SELECT handoff, target, seq, attempts FROM pending", (), |row| {
         Ok((row.get::<_, i64>(0)?, row.get::<_, i64>(1)?, row.get::<_, i64>(2)?, row.get::<_, i64>(3)?))
     })?;
     let why = format!("it waited in the backup of {made} that was restored, and may have been delivered since");
@@ -216,12 +216,12 @@ fn hold_all(sql: &Sql<'_>, made: &str, goes_on: &dyn Fn(&str) -> bool) -> Ran<He
     // What joined another's turn ends with it.
     let heads = "SELECT session, seq FROM work WHERE NOT EXISTS (SELECT 1 FROM bundled b WHERE b.seq = work.seq)";
     let why = format!("it waited in the backup of {made} that was restored, and may have been answered since");
-    for (session, seq) in sql.all(heads, [], |row| Ok((row.get::<_, i64>(0)?, row.get::<_, i64>(1)?)))? {
+    for (session, seq) in sql.all(heads, (), |row| Ok((row.get::<_, i64>(0)?, row.get::<_, i64>(1)?)))? {
         turns::end(sql, session, seq, Ending::without(MessageState::Failed, &why, &[]))?;
         held.messages += 1;
     }
     // Where each channel was then is not where it is now: reading on from there would answer again what was answered since.
-    for channel in sql.all("SELECT name FROM cursors", [], |row| row.get::<_, String>(0))?.iter().filter(|c| !goes_on(c)) {
+    for channel in sql.all("SELECT name FROM cursors", (), |row| row.get::<_, String>(0))?.iter().filter(|c| !goes_on(c)) {
         sql.exec("DELETE FROM cursors WHERE name = ?1", [channel])?;
     }
     let now_ms = sql.now_ms();
@@ -234,7 +234,7 @@ fn hold_all(sql: &Sql<'_>, made: &str, goes_on: &dyn Fn(&str) -> bool) -> Ran<He
         jobs::record(sql, &run, None)?;
         held.jobs += 1;
     }
-    sql.exec("DELETE FROM meta WHERE key = 'running'", [])?; // nobody died: the copy was made of one that ran
+    sql.exec("DELETE FROM meta WHERE key = 'running'", ())?; // nobody died: the copy was made of one that ran
     let detail = serde_json::json!({"madeAt": made, "heldBack": held});
     audit::add(sql, &AuditEntry { at_ms: now_ms, actor: "command line".into(), action: "store.restored".into(), detail })?;
     Ok(held)

@@ -89,9 +89,7 @@ impl<T: Send, W: FnOnce(&Sql<'_>) -> Ran<T> + Send> Job for Task<T, W> {
                 End::Undone
             }
             Err(_) => {
-                self.shared.threads.count_panic();
-                log::error!("a panic was caught in a command of the store's; it was taken back");
-                self.outcome = Some(Err(StoreError::Unavailable("a fault of gatelet's own; see its log".into())));
+                self.outcome = Some(Err(panicked(&self.shared)));
                 End::Undone
             }
         }
@@ -100,15 +98,29 @@ impl<T: Send, W: FnOnce(&Sql<'_>) -> Ran<T> + Send> Job for Task<T, W> {
     fn end(&mut self, failure: Option<&StoreError>) {
         let Some(done) = self.done.take() else { return };
         let outcome = match (failure, self.outcome.take()) {
-            (Some(failure), _) => Err(failure.clone()),
             (None, Some(outcome)) => outcome,
-            (None, None) if self.shared.is_closed() => Err(StoreError::Stopped),
-            (None, None) => Err(StoreError::Unavailable("the command was not done".into())),
+            (failure, _) => Err(undone(failure, &self.shared)),
         };
         if catch_unwind(AssertUnwindSafe(|| done(outcome))).is_err() {
             self.shared.threads.count_panic();
             log::error!("a panic was caught in what was to be told of a commit");
         }
+    }
+}
+
+/// What is told of a panic in the work.
+fn panicked(shared: &Shared) -> StoreError {
+    shared.threads.count_panic();
+    log::error!("a panic was caught in a command of the store's; it was taken back");
+    StoreError::Unavailable("a fault of gatelet's own; see its log".into())
+}
+
+/// What is told where the work gave nothing.
+fn undone(failure: Option<&StoreError>, shared: &Shared) -> StoreError {
+    match failure {
+        Some(failure) => failure.clone(),
+        None if shared.is_closed() => StoreError::Stopped,
+        None => StoreError::Unavailable("the command was not done".into()),
     }
 }
 

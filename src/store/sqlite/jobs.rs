@@ -52,7 +52,7 @@ fn text(value: &impl Serialize) -> Ran<String> {
 /// Puts a job, in place of one with its id; that one's history stays.
 pub(super) fn put(sql: &Sql<'_>, job: &Job) -> Ran<()> {
     if find(sql, &job.id)?.is_none()
-        && sql.one("SELECT count(*) FROM jobs", [], |row| row.get::<_, i64>(0))?.unwrap_or(0) >= JOBS_MAX
+        && sql.one("SELECT count(*) FROM jobs", (), |row| row.get::<_, i64>(0))?.unwrap_or(0) >= JOBS_MAX
     {
         return conflict(format!("{JOBS_MAX} jobs are kept already: remove one first"));
     }

@@ -146,7 +146,10 @@ impl SqliteStore {
 
     /// Hands a command to the writer without waiting; `done` is called in any case.
     fn submit<T: Send + 'static>(&self, soft: bool, work: impl FnOnce(&Sql<'_>) -> Ran<T> + Send + 'static, done: Done<T>) {
-        let mut command = Command::new(&self.shared, soft, None, work, done);
+        self.try_hand_over(Command::new(&self.shared, soft, None, work, done));
+    }
+
+    fn try_hand_over(&self, mut command: Command) {
         match &self.queue {
             Some(queue) if !self.shared.is_closed() => match queue.try_send(Item::Write(command)) {
                 Ok(()) => {}
@@ -166,7 +169,6 @@ impl SqliteStore {
         after: impl FnOnce(&Shared, &crate::store::Result<T>) + Send + 'static,
         orphaned: impl FnOnce(&Arc<Shared>, T) + Send + 'static,
     ) -> crate::store::Result<T> {
-        let Some(queue) = self.queue.as_ref().filter(|_| !self.shared.is_closed()) else { return Err(StoreError::Stopped) };
         let (giver, taker) = handover();
         let (ticket, shared) = (Arc::new(Ticket::default()), self.shared.clone());
         let done = Box::new(move |outcome| {
@@ -175,12 +177,7 @@ impl SqliteStore {
                 orphaned(&shared, value);
             }
         });
-        let command = Command::new(&self.shared, soft, Some(ticket.clone()), work, done);
-        match queue.send_timeout(Item::Write(command), BEGIN_WAIT) {
-            Ok(()) => {}
-            Err(SendTimeoutError::Timeout(_)) => return Err(StoreError::Busy),
-            Err(SendTimeoutError::Disconnected(_)) => return Err(StoreError::Stopped),
-        }
+        self.hand_over(Command::new(&self.shared, soft, Some(ticket.clone()), work, done))?;
         if let Some(outcome) = taker.take(BEGIN_WAIT) {
             return outcome;
         }
@@ -188,6 +185,14 @@ impl SqliteStore {
             return Err(StoreError::Unavailable(format!("the disk did not come to it within {} s", BEGIN_WAIT.as_secs())));
         }
         taker.take(END_WAIT).unwrap_or_else(|| Err(StoreError::Unavailable("the disk hangs".into())))
+    }
+
+    fn hand_over(&self, command: Command) -> crate::store::Result<()> {
+        let Some(queue) = self.queue.as_ref().filter(|_| !self.shared.is_closed()) else { return Err(StoreError::Stopped) };
+        queue.send_timeout(Item::Write(command), BEGIN_WAIT).map_err(|e| match e {
+            SendTimeoutError::Timeout(_) => StoreError::Busy,
+            SendTimeoutError::Disconnected(_) => StoreError::Stopped,
+        })
     }
 
     /// The same where nothing hangs on its end but the answer.

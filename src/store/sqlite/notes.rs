@@ -100,7 +100,7 @@ pub(super) fn erase_user(sql: &Sql<'_>, user_id: &str) -> Ran<()> {
     const SECURE: &str = "INSERT INTO words (words, rank) VALUES ('secure-delete', ?1)";
     sql.exec(SECURE, [0])?;
     all.iter().try_for_each(|(n, note)| remove(sql, *n, note))?;
-    sql.exec("INSERT INTO words (words) VALUES ('optimize')", [])?;
+    sql.exec("INSERT INTO words (words) VALUES ('optimize')", ())?;
     sql.exec(SECURE, [1]).map(drop)
 }
 

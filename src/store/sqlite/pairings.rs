@@ -73,10 +73,10 @@ fn read(row: &Row<'_>) -> rusqlite::Result<(Due, Pairing)> {
 
 /// All that is there at the start: codes, and who was let in.
 pub(super) fn fill(sql: &Sql<'_>, shared: &Shared) -> Ran<()> {
-    for (due, _) in sql.all(SELECT, [], read)? {
+    for (due, _) in sql.all(SELECT, (), read)? {
         shared.pairings().put(due, &shared.clock);
     }
-    let all = sql.all("SELECT channel, peer FROM paired", [], |row| Ok((row.get::<_, String>(0)?, row.get::<_, String>(1)?)))?;
+    let all = sql.all("SELECT channel, peer FROM paired", (), |row| Ok((row.get::<_, String>(0)?, row.get::<_, String>(1)?)))?;
     let mut paired = shared.paired();
     all.iter().for_each(|(channel, peer)| paired.add(channel, peer));
     Ok(())
@@ -122,17 +122,17 @@ fn is_paired(sql: &Sql<'_>, channel: &str, peer: &str) -> Ran<bool> {
 pub(super) fn decide(sql: &Sql<'_>, shared: &Shared, code: &str, approve: bool) -> Ran<Changed> {
     let mut gone = remove_over(sql, shared)?;
     let Some((due, pairing)) = sql.one(&format!("{SELECT} WHERE code = ?1"), [code], read)? else {
-        let wrong = sql.one("SELECT value FROM meta WHERE key = 'wrong_codes'", [], |row| row.get::<_, i64>(0))?.unwrap_or(0) + 1;
+        let wrong = sql.one("SELECT value FROM meta WHERE key = 'wrong_codes'", (), |row| row.get::<_, i64>(0))?.unwrap_or(0) + 1;
         if wrong < i64::from(PAIRING_TRIES) {
             sql.exec("INSERT OR REPLACE INTO meta (key, value) VALUES ('wrong_codes', ?1)", [wrong])?;
         } else {
             forget_wrong_codes(sql)?;
-            gone.extend(sql.all("DELETE FROM pairings RETURNING n", [], |row| row.get::<_, i64>(0))?);
+            gone.extend(sql.all("DELETE FROM pairings RETURNING n", (), |row| row.get::<_, i64>(0))?);
         }
         return Ok(Changed { gone, asked: None, decided: None });
     };
     if approve {
-        if sql.one("SELECT count(*) FROM paired", [], |row| row.get::<_, i64>(0))?.unwrap_or(0) >= PAIRED_MAX {
+        if sql.one("SELECT count(*) FROM paired", (), |row| row.get::<_, i64>(0))?.unwrap_or(0) >= PAIRED_MAX {
             return conflict(format!("{PAIRED_MAX} senders are let in already: take one back first, or open the channel"));
         }
         let now = sql.now_ms();
@@ -148,7 +148,7 @@ pub(super) fn decide(sql: &Sql<'_>, shared: &Shared, code: &str, approve: bool) 
 }
 
 fn forget_wrong_codes(sql: &Sql<'_>) -> Ran<()> {
-    sql.exec("DELETE FROM meta WHERE key = 'wrong_codes'", []).map(drop)
+    sql.exec("DELETE FROM meta WHERE key = 'wrong_codes'", ()).map(drop)
 }
 
 /// Who waits, newest first.

@@ -81,7 +81,7 @@ pub(super) fn prune(sql: &Sql<'_>, old: Old, keep: &Retention) -> Ran<(u64, bool
 /// Outside ids go in the order in which they came, from where the last step ended: no index by time is needed. One that seems
 /// old because the wall clock was behind when it came is kept as long as those before it.
 fn prune_dedup(sql: &Sql<'_>, cutoff: i64) -> Ran<(u64, bool)> {
-    let from = sql.one("SELECT value FROM meta WHERE key = 'deduped'", [], |row| row.get::<_, i64>(0))?.unwrap_or(0);
+    let from = sql.one("SELECT value FROM meta WHERE key = 'deduped'", (), |row| row.get::<_, i64>(0))?.unwrap_or(0);
     let rows = sql.all(
         "SELECT i.seq, i.received_ms, s.channel, s.conversation, i.peer, i.external_id
          FROM inbox i CROSS JOIN sessions s ON s.n = i.session WHERE i.seq > ?1 ORDER BY i.seq LIMIT ?2",
@@ -233,5 +233,5 @@ pub(super) fn newest(sql: &Sql<'_>, kind: Weighed) -> Ran<i64> {
         Weighed::Outbox => "SELECT max(seq) FROM sent",
         Weighed::Audit => "SELECT max(n) FROM audit",
     };
-    Ok(sql.one(statement, [], |row| row.get::<_, Option<i64>>(0))?.flatten().unwrap_or(0))
+    Ok(sql.one(statement, (), |row| row.get::<_, Option<i64>>(0))?.flatten().unwrap_or(0))
 }

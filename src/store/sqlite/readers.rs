@@ -40,25 +40,22 @@ impl Readers {
 
     /// Reads, inside one transaction.
     pub(super) fn read<T>(&self, work: impl FnOnce(&Sql<'_>) -> Ran<T>) -> Result<T> {
+        let (slot, conn) = self.begin()?;
+        let found = work(&Sql::new(&conn, &self.clock));
+        slot.end(conn, found.as_ref().err())?;
+        found.map_err(Fault::into_error)
+    }
+
+    /// A place, and a connection with a transaction begun.
+    fn begin(&self) -> Result<(Slot<'_>, Connection)> {
         let free = self.free.recv_timeout(WAIT).map_err(|_| StoreError::Busy)?;
-        let mut slot = Slot { readers: self, conn: None };
+        let slot = Slot { readers: self, conn: None };
         let conn = match free {
             Some(conn) => conn,
             None => schema::open_reader(&self.path).map_err(Fault::into_error)?,
         };
-        let found = self.inside(&conn, work);
-        match found {
-            Ok(_) | Err(Fault::Refused(_)) => slot.conn = Some(conn),
-            Err(Fault::Sql(_)) => {}
-        }
-        found.map_err(Fault::into_error)
-    }
-
-    fn inside<T>(&self, conn: &Connection, work: impl FnOnce(&Sql<'_>) -> Ran<T>) -> Ran<T> {
-        conn.prepare_cached("BEGIN")?.execute([])?;
-        let found = work(&Sql::new(conn, &self.clock));
-        conn.prepare_cached("COMMIT")?.execute([])?;
-        found
+        run(&conn, "BEGIN")?;
+        Ok((slot, conn))
     }
 
     /// Closes those that nobody uses now: what they remember goes with them, and the next read opens one anew.
@@ -82,6 +79,22 @@ impl Readers {
 struct Slot<'a> {
     readers: &'a Readers,
     conn: Option<Connection>,
+}
+
+impl Slot<'_> {
+    /// Ends the transaction and keeps the connection, unless the database has failed.
+    fn end(mut self, conn: Connection, fault: Option<&Fault>) -> Result<()> {
+        if !matches!(fault, Some(Fault::Sql(_))) {
+            run(&conn, "COMMIT")?;
+            self.conn = Some(conn);
+        }
+        Ok(())
+    }
+}
+
+fn run(conn: &Connection, sql: &str) -> Result<()> {
+    let ran = conn.prepare_cached(sql).and_then(|mut statement| statement.execute(()));
+    ran.map(drop).map_err(|e| Fault::from(e).into_error())
 }
 
 impl Drop for Slot<'_> {

@@ -43,7 +43,7 @@ pub(super) fn recover(conn: &Connection, clock: &Clock) -> Ran<Recovery> {
 
 fn put_right(sql: &Sql<'_>) -> Ran<Recovery> {
     let boot = sql.boot();
-    let before: Option<String> = sql.one("SELECT CAST(value AS TEXT) FROM meta WHERE key = 'running'", [], |row| row.get(0))?;
+    let before: Option<String> = sql.one("SELECT CAST(value AS TEXT) FROM meta WHERE key = 'running'", (), |row| row.get(0))?;
     let mut recovery = Recovery { unclean: before.is_some(), ..Recovery::default() };
     // With the machine went down whatever ran on it: no message is to blame, and a bad power supply spends nobody's patience.
     let with_the_machine = before.is_some_and(|before| !boot.is_empty() && before != boot);
@@ -108,14 +108,14 @@ fn put_back_deliveries(sql: &Sql<'_>, recovery: &mut Recovery) -> Ran<()> {
 
 /// Takes the mark of a running process away, in a transaction of its own.
 pub(super) fn mark_closed(conn: &Connection) -> Ran<()> {
-    conn.execute("DELETE FROM meta WHERE key = 'running'", [])?;
+    conn.execute("DELETE FROM meta WHERE key = 'running'", ())?;
     Ok(())
 }
 
 /// Fills the counts and both indexes; once, at the start.
 pub(super) fn fill(conn: &Connection, shared: &Shared) -> Ran<()> {
     let sql = Sql::new(conn, &shared.clock);
-    let count = |statement: &str| Ran::Ok(sql.one(statement, [], |row| row.get(0))?.unwrap_or(0i64));
+    let count = |statement: &str| Ran::Ok(sql.one(statement, (), |row| row.get(0))?.unwrap_or(0i64));
     let waiting = count("SELECT count(*) FROM work WHERE state = 2")?;
     shared.add(Deltas {
         queued: count("SELECT count(*) FROM work")? - waiting,

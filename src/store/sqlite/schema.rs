@@ -222,7 +222,7 @@ pub(super) fn recognize(conn: &Connection, newest: usize) -> Ran<usize> {
     let pragma = |name: &str| conn.pragma_query_value(None, name, |row| row.get::<_, i64>(0));
     let (version, application) = (pragma("user_version")?, pragma("application_id")?);
     if application != APPLICATION_ID {
-        let tables: i64 = conn.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0))?;
+        let tables: i64 = conn.query_row("SELECT count(*) FROM sqlite_schema", (), |row| row.get(0))?;
         if tables > 0 || application != 0 {
             return conflict("it is another program's database");
         }

@@ -309,7 +309,7 @@ pub(super) fn tidy(conn: &Connection, shared: &Shared, path: &Path, goes_on: imp
 /// Carries the log over and empties it, without waiting for those that read (a backup, say).
 fn cut_log(conn: &Connection) -> Ran<()> {
     conn.busy_timeout(Duration::ZERO)?;
-    let cut = conn.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()));
+    let cut = conn.query_row("PRAGMA wal_checkpoint(TRUNCATE)", (), |_| Ok(()));
     conn.busy_timeout(schema::BUSY_WAIT)?;
     Ok(cut?)
 }

@@ -6,7 +6,7 @@
 use std::cell::Cell;
 use std::ops::AddAssign;
 
-use rusqlite::{Connection, ErrorCode, OptionalExtension, Params, Row};
+use rusqlite::{Connection, ErrorCode, Row, ToSql};
 use sha2::{Digest, Sha256};
 
 use crate::base::clock::Clock;
@@ -143,28 +143,65 @@ impl<'c> Sql<'c> {
     }
 
     /// Runs a statement; gives the rows it changed.
-    pub(super) fn exec(&self, sql: &str, params: impl Params) -> Ran<usize> {
-        Ok(self.conn.prepare_cached(sql)?.execute(params)?)
+    pub(super) fn exec(&self, sql: &str, params: impl Binds) -> Ran<usize> {
+        params.bound(|params| self.change(sql, params))
     }
 
     /// Runs an insertion; gives the row's number.
-    pub(super) fn insert(&self, sql: &str, params: impl Params) -> Ran<i64> {
-        Ok(self.conn.prepare_cached(sql)?.insert(params)?)
+    pub(super) fn insert(&self, sql: &str, params: impl Binds) -> Ran<i64> {
+        match params.bound(|params| self.change(sql, params))? {
+            1 => Ok(self.conn.last_insert_rowid()),
+            rows => Err(rusqlite::Error::StatementChangedRows(rows).into()),
+        }
     }
 
     /// The first row, if there is one.
     pub(super) fn one<T>(
         &self,
         sql: &str,
-        params: impl Params,
+        params: impl Binds,
         map: impl FnOnce(&Row<'_>) -> rusqlite::Result<T>,
     ) -> Ran<Option<T>> {
-        Ok(self.conn.prepare_cached(sql)?.query_row(params, map).optional()?)
+        let (mut map, mut found) = (Some(map), None);
+        let mut take = |row: &Row<'_>| {
+            found = map.take().map(|map| map(row)).transpose()?;
+            Ok(false)
+        };
+        params.bound(|params| self.visit(sql, params, &mut take))?;
+        Ok(found)
     }
 
     /// All rows: the statement bounds them.
-    pub(super) fn all<T>(&self, sql: &str, params: impl Params, map: impl FnMut(&Row<'_>) -> rusqlite::Result<T>) -> Ran<Vec<T>> {
-        Ok(self.conn.prepare_cached(sql)?.query_map(params, map)?.collect::<rusqlite::Result<_>>()?)
+    pub(super) fn all<T>(
+        &self,
+        sql: &str,
+        params: impl Binds,
+        mut map: impl FnMut(&Row<'_>) -> rusqlite::Result<T>,
+    ) -> Ran<Vec<T>> {
+        let mut found = Vec::new();
+        let mut take = |row: &Row<'_>| {
+            found.push(map(row)?);
+            Ok(true)
+        };
+        params.bound(|params| self.visit(sql, params, &mut take))?;
+        Ok(found)
+    }
+
+    /// What all statements that change something share. Not generic, as [`Sql::visit`]: each of some hundred calls would be a copy.
+    fn change(&self, sql: &str, params: &[&dyn ToSql]) -> Ran<usize> {
+        Ok(self.conn.prepare_cached(sql)?.execute(params)?)
+    }
+
+    /// Shows rows until one is the last that is wanted.
+    fn visit(&self, sql: &str, params: &[&dyn ToSql], take: &mut dyn FnMut(&Row<'_>) -> rusqlite::Result<bool>) -> Ran<()> {
+        let mut statement = self.conn.prepare_cached(sql)?;
+        let mut rows = statement.query(params)?;
+        while let Some(row) = rows.next()? {
+            if !take(row)? {
+                break;
+            }
+        }
+        Ok(())
     }
 
     /// This boot of the machine, as [`Clock::boot`] says it.
@@ -209,6 +246,56 @@ impl<'c> Sql<'c> {
         self.erased.get()
     }
 }
+
+/// What stands in a statement's places, in their order: nothing, an array, or a tuple.
+pub(super) trait Binds {
+    /// Calls `run` with them.
+    fn bound<R>(&self, run: impl FnOnce(&[&dyn ToSql]) -> R) -> R;
+}
+
+impl Binds for () {
+    fn bound<R>(&self, run: impl FnOnce(&[&dyn ToSql]) -> R) -> R {
+        run(&[])
+    }
+}
+
+impl<T: ToSql, const N: usize> Binds for [T; N] {
+    fn bound<R>(&self, run: impl FnOnce(&[&dyn ToSql]) -> R) -> R {
+        run(&self.each_ref().map(|value| value as &dyn ToSql))
+    }
+}
+
+impl Binds for &[&dyn ToSql] {
+    fn bound<R>(&self, run: impl FnOnce(&[&dyn ToSql]) -> R) -> R {
+        run(self)
+    }
+}
+
+macro_rules! tuple {
+    ($($value:ident)+) => {
+        impl<$($value: ToSql),+> Binds for ($($value,)+) {
+            fn bound<Z>(&self, run: impl FnOnce(&[&dyn ToSql]) -> Z) -> Z {
+                #[allow(non_snake_case)]
+                let ($($value,)+) = self;
+                run(&[$($value),+])
+            }
+        }
+    };
+}
+tuple!(A);
+tuple!(A B);
+tuple!(A B C);
+tuple!(A B C D);
+tuple!(A B C D E);
+tuple!(A B C D E F);
+tuple!(A B C D E F G);
+tuple!(A B C D E F G H);
+tuple!(A B C D E F G H I);
+tuple!(A B C D E F G H I J);
+tuple!(A B C D E F G H I J K);
+tuple!(A B C D E F G H I J K L);
+tuple!(A B C D E F G H I J K L M);
+tuple!(A B C D E F G H I J K L M N);
 
 /// A 63-bit key of several texts. Two keys meet by chance once in some billion pairs of a million each; whoever uses it says
 /// what that would do.

@@ -70,7 +70,7 @@ struct Marks {
 
 fn marks(sql: &Sql<'_>) -> Ran<Marks> {
     let meta = |key: &str| Ran::Ok(sql.one("SELECT value FROM meta WHERE key = ?1", [key], |row| row.get(0))?.unwrap_or(0));
-    let newest = sql.one("SELECT max(seq) FROM inbox", [], |row| row.get::<_, Option<i64>>(0))?.flatten().unwrap_or(0);
+    let newest = sql.one("SELECT max(seq) FROM inbox", (), |row| row.get::<_, Option<i64>>(0))?.flatten().unwrap_or(0);
     Ok(Marks { deduped: meta("deduped")?, newest, shed: meta("shed")? })
 }
 

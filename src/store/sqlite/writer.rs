@@ -340,5 +340,5 @@ fn limit_pages(conn: &Connection, shared: &Shared) -> Ran<()> {
         0 => 1 << 30,
         most => most,
     };
-    Ok(conn.query_row(&format!("PRAGMA max_page_count = {most}"), [], |_| Ok(()))?)
+    Ok(conn.query_row(&format!("PRAGMA max_page_count = {most}"), (), |_| Ok(()))?)
 }

@@ -75,13 +75,13 @@ fn a_bad_command_and_a_panic_fail_alone() {
         home.accept(message, Box::new(move |outcome| tell.send((n, outcome.map(drop))).unwrap()));
         if n == 1 {
             let undone = |sql: &Sql<'_>| {
-                sql.exec("DELETE FROM inbox", [])?;
+                sql.exec("DELETE FROM inbox", ())?;
                 sql.count(|depths| depths.queued += 1000);
                 panic!("inside a command");
             };
             home.submit(false, undone, Box::new(|_: Result<()>| panic!("inside what is told")));
             let refused = |sql: &Sql<'_>| {
-                sql.exec("DELETE FROM work", [])?;
+                sql.exec("DELETE FROM work", ())?;
                 conflict::<()>("no")
             };
             home.submit(false, refused, Box::new(|_| {}));
