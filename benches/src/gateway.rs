@@ -116,7 +116,8 @@ impl Gateway {
         Gateway::launch(&setting.binary, config, data)
     }
 
-    fn launch(binary: &Path, config: &Value, data: PathBuf) -> Outcome<Gateway> {
+    /// The same of another binary in a data directory that exists.
+    pub fn launch(binary: &Path, config: &Value, data: PathBuf) -> Outcome<Gateway> {
         let address = TcpListener::bind(("127.0.0.1", 0))?.local_addr()?;
         let mut whole = json!({"gateway": {
             "listen": address.to_string(),

@@ -2,22 +2,24 @@
 //!
 //! Invariant: measured only where the programs were given (`--allocators`), which `.ci/allocators` builds of this commit.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
+
+use serde_json::json;
 
 use super::accept::{self, Rounds};
 use super::{Scenario, idle, mib};
 use crate::Outcome;
 use crate::gateway::{Gateway, Setting};
 use crate::model::{Manner, Model};
-use crate::stats::Spread;
+use crate::stats::{Spread, Times};
 use crate::table::{Row, Table};
 
 pub const SCENARIO: Scenario = Scenario {
     name: "allocators",
-    title: "Allocators on musl",
+    title: "Static with musl, and its allocators",
     note: "Static programs for x86_64, built as the ones for small boards are: *musl's own* is gatelet as it is, *mimalloc* has it as Rust's allocator (SQLite, which is C, keeps musl's); *glibc* is the \
-dynamic release binary that all other parts measure. They take turns. Accept is as in the part above, alone; *at rest* is 3 s after the start, *after* is a second after 2,000 messages of \
+dynamic release binary that all other parts measure. They take turns. *Start* is as in the part of that name, the median of a round; accept is as above, alone; *at rest* is 3 s after the start, *after* is a second after 2,000 messages of \
 16 senders were answered and a second after the acceptance of 64 senders.",
     run,
 };
@@ -27,7 +29,10 @@ struct Program {
     name: &'static str,
     path: PathBuf,
     accepts: [Rounds; 2],
+    /// With a new data directory, and with one that exists.
+    starts: [Vec<f64>; 2],
     at_rest: Vec<f64>,
+    own: Vec<f64>,
     answered: Vec<f64>,
     accepted: Vec<f64>,
 }
@@ -40,7 +45,9 @@ fn run(setting: &Setting, table: &mut Table) -> Outcome<()> {
         name,
         path,
         accepts: Default::default(),
+        starts: Default::default(),
         at_rest: Vec::new(),
+        own: Vec::new(),
         answered: Vec::new(),
         accepted: Vec::new(),
     };
@@ -54,7 +61,9 @@ fn run(setting: &Setting, table: &mut Table) -> Outcome<()> {
     for round in 0..rounds {
         for turn in 0..programs.len() {
             let at = (round + turn) % programs.len();
-            let Program { path, accepts, at_rest, answered, accepted, .. } = &mut programs[at];
+            let Program { path, accepts, starts, at_rest, own, answered, accepted, .. } = &mut programs[at];
+            let times = boots(path, setting)?;
+            starts.iter_mut().zip(times).for_each(|(all, time)| all.push(time));
             for (senders, into) in SENDERS.into_iter().zip(accepts) {
                 let gateway = Gateway::start_of(path, setting, &accept::alone(&hanging))?;
                 accept::load(&gateway, senders, lasting, into)?;
@@ -65,7 +74,9 @@ fn run(setting: &Setting, table: &mut Table) -> Outcome<()> {
             }
             let gateway = Gateway::start_of(path, setting, &instant.config())?;
             std::thread::sleep(setting.pick(Duration::from_millis(300), Duration::from_secs(3)));
-            at_rest.push(mib(gateway.look()?.rss));
+            let look = gateway.look()?;
+            at_rest.push(mib(look.rss));
+            own.push(mib(look.own));
             idle::talk(&gateway, setting.pick(200, 2000))?;
             gateway.settled(Duration::from_secs(120))?;
             std::thread::sleep(Duration::from_secs(1));
@@ -75,14 +86,30 @@ fn run(setting: &Setting, table: &mut Table) -> Outcome<()> {
     show(&programs, table)
 }
 
+/// Milliseconds from the process's start to the first answer, medians: with a new data directory, and with the same again.
+fn boots(path: &Path, setting: &Setting) -> Outcome<[f64; 2]> {
+    let config = json!({"providers": {"offline": {"type": "builtin"}}});
+    let (mut new, mut existing) = (Times::default(), Times::default());
+    for _ in 0..setting.pick(2, 15) {
+        let first = Gateway::start_of(path, setting, &config)?;
+        new.add(first.boot.as_nanos() as f64 / 1e6);
+        let again = Gateway::launch(path, &config, first.end()?)?;
+        existing.add(again.boot.as_nanos() as f64 / 1e6);
+    }
+    Ok([new.at(0.5), existing.at(0.5)])
+}
+
 fn show(programs: &[Program], table: &mut Table) -> Outcome<()> {
     type Of = fn(&Program) -> &Vec<f64>;
-    let figures: [(&str, &'static str, Of); 7] = [
+    let figures: [(&str, &'static str, Of); 10] = [
+        ("start, new data directory", "ms", |p| &p.starts[0]),
+        ("start, existing data directory", "ms", |p| &p.starts[1]),
         ("accept, 16 senders", "/s", |p| &p.accepts[0].rate),
         ("accept, 64 senders", "/s", |p| &p.accepts[1].rate),
         ("until the 202, p99, 64 senders", "ms", |p| &p.accepts[1].p99),
         ("processor time per message, 64 senders", "µs", |p| &p.accepts[1].cost),
         ("memory at rest", "MiB", |p| &p.at_rest),
+        ("of it the process's own", "MiB", |p| &p.own),
         ("memory after 2,000 answers", "MiB", |p| &p.answered),
         ("memory after acceptance by 64", "MiB", |p| &p.accepted),
     ];
