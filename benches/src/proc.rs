@@ -2,6 +2,7 @@
 //!
 //! Invariant: read-only. Fails where the process is gone or /proc hides it.
 
+use std::collections::BTreeMap;
 use std::fs;
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
@@ -35,17 +36,33 @@ pub fn look(pid: u32) -> Outcome<Look> {
             wakeups += field(&text, "voluntary_ctxt_switches:")?;
         }
     }
-    let stat = fs::read_to_string(format!("/proc/{pid}/stat"))?;
-    let after_name: Vec<&str> = stat.rsplit(')').next().unwrap_or("").split_whitespace().collect();
-    let ticks: u64 = after_name.get(11..13).ok_or("a short /proc stat")?.iter().filter_map(|t| t.parse::<u64>().ok()).sum();
     Ok(Look {
         rss: field(&status, "VmRSS:")? * 1024,
         own: field(&status, "RssAnon:")? * 1024,
         threads: field(&status, "Threads:")?,
         wakeups,
         written: field(&io, "write_bytes:")?,
-        cpu: ticks as f64 / rustix::param::clock_ticks_per_second() as f64,
+        cpu: processor_time(&fs::read_to_string(format!("/proc/{pid}/stat"))?)?,
     })
+}
+
+/// Processor time of a process by the names of its threads, in seconds; those whose names differ by a number are one.
+pub fn by_thread(pid: u32) -> Outcome<BTreeMap<String, f64>> {
+    let mut all = BTreeMap::new();
+    for task in fs::read_dir(format!("/proc/{pid}/task"))? {
+        let Ok(stat) = fs::read_to_string(task?.path().join("stat")) else { continue }; // it has ended
+        let name = stat.split_once('(').and_then(|(_, rest)| rest.rsplit_once(')')).ok_or("a strange /proc stat")?.0;
+        let name = name.trim_end_matches(|c: char| c.is_ascii_digit()).trim_end_matches('-').to_string();
+        *all.entry(name).or_insert(0.0) += processor_time(&stat)?;
+    }
+    Ok(all)
+}
+
+/// User and system time in a line of /proc/…/stat, in seconds.
+fn processor_time(stat: &str) -> Outcome<f64> {
+    let after_name: Vec<&str> = stat.rsplit(')').next().unwrap_or("").split_whitespace().collect();
+    let ticks: u64 = after_name.get(11..13).ok_or("a short /proc stat")?.iter().filter_map(|t| t.parse::<u64>().ok()).sum();
+    Ok(ticks as f64 / rustix::param::clock_ticks_per_second() as f64)
 }
 
 /// Looks at this process.

@@ -1,5 +1,6 @@
 //! Durable accept at 1 to 64 senders, beside a bare group-commit loop; bytes written per message.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::time::Duration;
 
@@ -13,6 +14,7 @@ use crate::group;
 use crate::http;
 use crate::load;
 use crate::model::{Manner, Model};
+use crate::proc;
 use crate::stats::{Spread, Times};
 use crate::table::{Budget, Row, Table};
 
@@ -49,6 +51,8 @@ pub(super) struct Rounds {
     bytes: Vec<f64>,
     /// The gateway's processor time for each, in microseconds.
     pub(super) cost: Vec<f64>,
+    /// The same by thread, in all rounds together: seconds.
+    threads: BTreeMap<String, f64>,
     /// From the request to its 202, in milliseconds.
     p50: Vec<f64>,
     pub(super) p99: Vec<f64>,
@@ -100,11 +104,15 @@ fn accept(setting: &Setting, config: &Value, senders: usize, lasting: Duration, 
 
 /// One round on a gateway that was just started.
 pub(super) fn load(gateway: &Gateway, senders: usize, lasting: Duration, into: &mut Rounds) -> Outcome<()> {
-    let before = gateway.look()?;
+    let (before, busy) = (gateway.look()?, proc::by_thread(gateway.pid())?);
     let loaded = load::run(gateway.address, senders, lasting, 202, messages())?;
     let (after, served) = (gateway.look()?, loaded.served as f64);
     let (bytes, cost) = ((after.written - before.written) as f64 / served, (after.cpu - before.cpu) * 1e6 / served);
     into.add(loaded.rate(), bytes, cost, &loaded.times);
+    for (name, seconds) in proc::by_thread(gateway.pid())? {
+        let since = seconds - busy.get(&name).copied().unwrap_or(0.0);
+        *into.threads.entry(name).or_insert(0.0) += since;
+    }
     Ok(())
 }
 
@@ -116,9 +124,10 @@ fn show(senders: usize, figures: &Figures, table: &mut Table) {
     };
     let rate = beside(format!("accept alone, {what}"), "/s", &pure.rate, &bare.rate);
     let why = format!(
-        "a message takes {:.0} µs of the gateway's processor time (HTTP, JSON, deduplication, its rows), a bare row next to none; the load \
-generator runs on the same cores",
-        Spread::of(&pure.cost).mid
+        "a message takes {:.0} µs of the gateway's processor time ({}), a bare row next to none; the load generator runs on the same \
+cores",
+        Spread::of(&pure.cost).mid,
+        shares(&pure.threads)
     );
     let held = if senders == 64 { rate.budget(Budget::RatioAtLeast(0.8)).because(why) } else { rate };
     let rows = [
@@ -130,6 +139,15 @@ generator runs on the same cores",
         Row::spread(format!("processor time per message, alone, {what}"), "µs", Spread::of(&pure.cost)),
     ];
     rows.into_iter().for_each(|row| table.add(SCENARIO.name, row));
+}
+
+/// What each thread had of the processor time, the busiest first.
+fn shares(threads: &BTreeMap<String, f64>) -> String {
+    let all: f64 = threads.values().sum();
+    let mut of: Vec<_> = threads.iter().map(|(name, seconds)| (100.0 * seconds / all.max(f64::MIN_POSITIVE), name)).collect();
+    of.sort_by(|a, b| b.0.total_cmp(&a.0));
+    let busy = of.iter().filter(|(share, _)| *share >= 3.0).map(|(share, name)| format!("thread `{name}` {share:.0} %"));
+    busy.collect::<Vec<_>>().join(", ")
 }
 
 fn plots(all: &[Figures], table: &mut Table) {
