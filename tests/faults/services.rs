@@ -289,9 +289,9 @@ fn cable(trials: &mut Trials) {
         pause(trials.random.between(100, 500));
         let away = trials.random.between(50, 800);
         let took = trials.trial(&format!("away {n} for {away} ms"), |_| {
-            cable.pull();
-            // A send that is cut off here is in doubt, as by a death.
+            // A send that is cut off here is in doubt, as by a death. Noted first: who is cut off tries again within the millisecond.
             rig.world.killed();
+            cable.pull();
             pause(away);
             cable.plug();
             let took = rig.round_trip(10);

@@ -35,13 +35,14 @@ impl Cable {
                 if shared.is_over.load(Ordering::SeqCst) {
                     return;
                 }
+                // Under the lock, or one that comes while it is pulled would live through it.
+                let mut open = shared.open.lock().unwrap();
                 if shared.is_pulled.load(Ordering::SeqCst) {
                     shared.tried.fetch_add(1, Ordering::SeqCst);
                     reset(&stream);
                     continue;
                 }
                 if let Ok(far) = TcpStream::connect(("127.0.0.1", port)) {
-                    let mut open = shared.open.lock().unwrap();
                     open.extend([stream.try_clone(), far.try_clone()].into_iter().flatten());
                     carry(&stream, &far);
                     carry(&far, &stream);
