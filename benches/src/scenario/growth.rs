@@ -45,6 +45,8 @@ struct Store {
     /// The measured users are every so-manyth.
     step: u64,
     data: PathBuf,
+    /// Of its database, when it was made.
+    mib: f64,
     start: Times,
     /// By what was asked: p50 of each round, and the times of all rounds, in microseconds.
     p50: Vec<Vec<f64>>,
@@ -74,6 +76,7 @@ fn run(setting: &Setting, table: &mut Table) -> Outcome<()> {
 
 fn store(name: String, messages: u64, step: u64, data: PathBuf) -> Store {
     Store {
+        mib: size(&data).map_or(f64::NAN, |(bytes, _)| bytes as f64 / 1_048_576.0),
         name,
         messages,
         step,
@@ -297,7 +300,6 @@ fn show(stores: &[Store], table: &mut Table) {
 
 /// Why what is asked takes longer in a large store, where it does.
 fn reason(what: usize, store: &Store) -> String {
-    let mib = size(&store.data).map_or(f64::NAN, |(bytes, _)| bytes as f64 / 1_048_576.0);
     match ASKED[what] {
         "sessions" => format!(
             "the list is one pass over a narrow row for each of {} sessions; an index by their last use would be written anew with every \
@@ -305,8 +307,9 @@ turn, for a list that a person opens now and then",
             store.messages / EACH
         ),
         _ => format!(
-            "the store's own cache has 256 KiB, the database {mib:.0} MiB: what stands in other places of it is read again from the kernel's \
-cache, which takes a call for each page"
+            "the store's own cache has 256 KiB, the database {:.0} MiB: what stands in other places of it is read again from the kernel's \
+cache, which takes a call for each page",
+            store.mib
         ),
     }
 }
