@@ -22,6 +22,8 @@ use crate::store::sqlite::{approvals, pairings};
 
 /// Strikes from which a message may be set aside.
 const STRIKES_MAX: i64 = 3;
+/// The same where other turns ended with it: one of them may be the reason.
+const STRIKES_MAX_BESIDE: i64 = 6;
 /// Unclean ends that are remembered.
 const DEATHS_MAX: i64 = 100;
 /// The time over which unclean ends are compared with strikes.
@@ -65,10 +67,11 @@ fn put_back_turns(sql: &Sql<'_>, is_strike: bool, recovery: &mut Recovery) -> Ra
     let running = sql.all("SELECT session, seq, strikes, journal FROM work WHERE state = ?1", [RUNNING], |row| {
         Ok((row.get::<_, i64>(0)?, row.get::<_, i64>(1)?, row.get::<_, i64>(2)?, Journal::new(row.get(3)?)))
     })?;
+    let most = if running.len() > 1 { STRIKES_MAX_BESIDE } else { STRIKES_MAX };
     for (session, seq, strikes, mut journal) in running {
         let strikes = strikes + i64::from(is_strike);
         let missed = (deaths - strikes).max(0);
-        if strikes >= STRIKES_MAX && strikes > missed {
+        if strikes >= most && strikes > missed {
             let error = format!("its turn ended the process {strikes} times");
             turns::end(sql, session, seq, Ending::without(MessageState::Failed, &error, &[]))?;
             recovery.set_aside += 1;

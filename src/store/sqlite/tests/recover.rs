@@ -96,6 +96,31 @@ fn an_outside_killer_does_not_make_a_healthy_message_fail() {
     }
 }
 
+/// R39: a killer that comes again within milliseconds hits the same turns again, since they are resumed first.
+#[test]
+fn turns_that_end_together_are_given_more_time() {
+    let mut home = Home::new();
+    accept_all(&home, &[("ana", "a"), ("bob", "b")]);
+    for death in 1..=6 {
+        assert_eq!(home.recovery().set_aside, 0, "before death {death}");
+        claim(&home).unwrap();
+        claim(&home).unwrap();
+        home.crash();
+    }
+    assert_eq!(home.recovery().set_aside, 2, "nobody knows which of them it is");
+    // One that still does it when it is alone is the one.
+    let mut home = Home::new();
+    accept_all(&home, &[("ana", "a"), ("bob", "b")]);
+    for _ in 1..=3 {
+        claim(&home).unwrap();
+        claim(&home).unwrap();
+        home.crash();
+    }
+    claim(&home).unwrap();
+    home.crash();
+    assert_eq!(home.recovery(), Recovery { unclean: true, set_aside: 1, ..Recovery::default() });
+}
+
 #[test]
 fn deaths_of_long_ago_excuse_nobody_and_are_not_kept_for_ever() {
     let mut home = Home::new();
