@@ -124,7 +124,11 @@ impl Rig {
 
     /// The oracle's verdict once all has settled, and the database's after an orderly end.
     pub fn verdict(&mut self) -> Result<(), String> {
-        settled(&self.world, 15).verdict()?;
+        settled(&self.world, 15).verdict().map_err(|why| {
+            // What is lost to its receiver may stand there as failed, with the reason.
+            let failed = self.gateway.call("GET", "/api/messages?state=failed&limit=5").send();
+            format!("{why}; failed there: {}", failed.text())
+        })?;
         let (code, _) = self.gateway.term();
         if code != 0 {
             return Err(format!("it ended with {code}"));
