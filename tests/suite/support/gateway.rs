@@ -4,12 +4,15 @@
 
 use std::ffi::OsString;
 use std::fs::File;
-use std::net::TcpListener;
+use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use rustix::net::{AddressFamily, SocketFlags, SocketType, sockopt};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -29,10 +32,16 @@ pub const OTHER: &str = "suite-other-token-0123456789abcde";
 /// The binary under test.
 pub const BINARY: &str = env!("CARGO_BIN_EXE_gatelet");
 
-/// A port that nothing listens on now, chosen by the kernel.
+/// A port that nothing listens on now, chosen by the kernel and kept from everybody else who asks it for one, also while a gateway
+/// is down: a socket that is bound and doesn't listen holds it, and is no obstacle to who names it.
 pub fn free_port() -> u16 {
-    let probe = TcpListener::bind(("127.0.0.1", 0)).expect("a port");
-    probe.local_addr().expect("its number").port()
+    static HELD: Mutex<Vec<OwnedFd>> = Mutex::new(Vec::new());
+    let socket = rustix::net::socket_with(AddressFamily::INET, SocketType::STREAM, SocketFlags::CLOEXEC, None).expect("a socket");
+    sockopt::set_socket_reuseaddr(&socket, true).expect("its option");
+    rustix::net::bind(&socket, &SocketAddr::from(([127, 0, 0, 1], 0))).expect("a port");
+    let name = rustix::net::getsockname(&socket).expect("its name");
+    HELD.lock().unwrap_or_else(PoisonError::into_inner).push(socket);
+    SocketAddr::try_from(name).expect("an address").port()
 }
 
 /// The credentials that every gateway of the suite has unless told otherwise.
@@ -284,7 +293,7 @@ impl Gateway {
     /// The end of what it wrote to its outputs.
     pub fn log(&self) -> String {
         let all = std::fs::read(self.log_path()).unwrap_or_default();
-        String::from_utf8_lossy(&all[all.len().saturating_sub(6000)..]).into_owned()
+        String::from_utf8_lossy(&all[all.len().saturating_sub(60_000)..]).into_owned()
     }
 
     /// What `/proc` tells of it now.
@@ -384,7 +393,8 @@ impl Drop for Gateway {
     fn drop(&mut self) {
         self.kill9();
         if std::thread::panicking() {
-            let log = self.log();
+            // The requests of a test that waits would be all of it.
+            let log = self.log().lines().filter(|l| !l.contains("gatelet::request")).collect::<Vec<_>>().join("\n");
             let from = log.len().saturating_sub(3000);
             let from = (from..log.len()).find(|&i| log.is_char_boundary(i)).unwrap_or(0);
             eprintln!("--- the gateway's log ends with:\n{}---", &log[from..]);
