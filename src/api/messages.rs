@@ -320,8 +320,7 @@ pub fn life(api: &Api, call: &Call) -> Result<Response, ApiError> {
 /// 404; 409 where it isn't failed.
 pub fn retry(api: &Api, call: &Call) -> Result<Response, ApiError> {
     let id = &call.params[0];
-    api.flow.store.retry_message(id)?;
-    api.flow.nudge_turns();
+    api.flow.retry_message(id)?;
     super::admin::note(api, call, "message.retried", json!({"messageId": id}));
     Ok(Response::json(200, &json!(api.flow.store.message(id)?)))
 }

@@ -156,6 +156,8 @@ pub enum StepKind {
     Retried,
     /// A drain cut the turn short; it goes on at the next start.
     Interrupted,
+    /// Its user asked to stop it: `detail` says why. It is cancelled by whoever has it in hand, or else by the next start.
+    Stopped,
     /// The model asked for tools: `data` is its answer (`agent::turn`).
     Asked,
     /// A tool call is about to run: `data` is its id. Without a `Result` behind it its outcome is unknown.
@@ -168,8 +170,8 @@ pub enum StepKind {
 
 impl StepKind {
     /// All of them.
-    pub const ALL: [StepKind; 7] =
-        [Self::Started, Self::Retried, Self::Interrupted, Self::Asked, Self::Called, Self::Result, Self::Parked];
+    pub const ALL: [StepKind; 8] =
+        [Self::Started, Self::Retried, Self::Interrupted, Self::Stopped, Self::Asked, Self::Called, Self::Result, Self::Parked];
 
     /// The name in the store and in timelines.
     pub fn as_str(self) -> &'static str {
@@ -177,6 +179,7 @@ impl StepKind {
             StepKind::Started => "started",
             StepKind::Retried => "retried",
             StepKind::Interrupted => "interrupted",
+            StepKind::Stopped => "stopped",
             StepKind::Asked => "tools_asked",
             StepKind::Called => "tool_called",
             StepKind::Result => "tool_result",

@@ -11,7 +11,7 @@ use crate::base::cancel::{Cancel, Why};
 use crate::domain::{Accepted, Claim, WEBSOCKET_CHANNEL};
 use crate::flow::Flow;
 use crate::flow::waiters::Waited;
-use crate::store::Page;
+use crate::store::{Page, StoreError, Withdrawn};
 
 /// Messages that are to end as soon as their turn begins, at most.
 const DOOMED_MAX: usize = 1024;
@@ -19,11 +19,21 @@ const DOOMED_MAX: usize = 1024;
 const SESSIONS_MAX: usize = 100;
 
 struct Entry {
-    session_id: String,
     user_id: String,
     channel: String,
     cancel: Cancel,
     reason: String,
+}
+
+impl Entry {
+    /// Notes the reason; the cancellation that is to be set, where it isn't yet.
+    fn cut(&mut self, reason: &str) -> Option<Cancel> {
+        if self.cancel.is_set() {
+            return None;
+        }
+        self.reason = reason.to_string();
+        Some(self.cancel.clone())
+    }
 }
 
 #[derive(Default)]
@@ -31,6 +41,15 @@ struct Inner {
     running: HashMap<String, Entry>,
     doomed: VecDeque<(String, String)>,
     is_draining: bool,
+}
+
+impl Inner {
+    fn doom(&mut self, message_id: &str, reason: &str) {
+        if self.doomed.len() >= DOOMED_MAX {
+            self.doomed.pop_front();
+        }
+        self.doomed.push_back((message_id.to_string(), reason.to_string()));
+    }
 }
 
 /// The turns that run.
@@ -60,7 +79,6 @@ impl Running {
             cancel.set(Why::Drain);
         }
         let entry = Entry {
-            session_id: claim.session_id.clone(),
             user_id: claim.user_id.clone(),
             channel: claim.channel.clone(),
             cancel: cancel.clone(),
@@ -75,31 +93,39 @@ impl Running {
         self.lock().running.remove(message_id).filter(|e| e.cancel.why() == Some(Why::Asked)).map(|e| e.reason)
     }
 
-    /// Cuts short what `which` says of message, session, user and channel; how many turns.
-    fn cut(&self, reason: &str, which: impl Fn(&str, &str, &str, &str) -> bool) -> usize {
-        let cancels = self.mark(reason, which);
+    /// Cuts short what `which` says of message, user and channel; how many turns.
+    fn cut(&self, reason: &str, which: impl Fn(&str, &str, &str) -> bool) -> usize {
+        let cancels: Vec<Cancel> = {
+            let mut inner = self.lock();
+            let fits = inner.running.iter_mut().filter(|(id, e)| which(id, &e.user_id, &e.channel));
+            fits.filter_map(|(_, e)| e.cut(reason)).collect()
+        };
         cancels.iter().for_each(|c| c.set(Why::Asked)); // outside of the lock: hooks run
         cancels.len()
     }
 
-    /// The cancellations of what `which` says, with the reason noted: they are to be set.
-    fn mark(&self, reason: &str, which: impl Fn(&str, &str, &str, &str) -> bool) -> Vec<Cancel> {
-        let mut inner = self.lock();
-        let fits = inner.running.iter_mut().filter(|(id, e)| which(id, &e.session_id, &e.user_id, &e.channel));
-        fits.filter(|(_, e)| !e.cancel.is_set())
-            .map(|(_, e)| {
-                e.reason = reason.to_string();
-                e.cancel.clone()
-            })
-            .collect()
+    /// Cuts short what the store says runs: a claim that its worker has yet to see ends as soon as it begins. How many turns.
+    fn cut_all(&self, reason: &str, message_ids: &[String]) -> usize {
+        let mut cancels = Vec::new();
+        let mut to_come = 0;
+        {
+            let mut inner = self.lock();
+            for id in message_ids {
+                match inner.running.get_mut(id) {
+                    Some(entry) => cancels.extend(entry.cut(reason)),
+                    None => {
+                        inner.doom(id, reason);
+                        to_come += 1;
+                    }
+                }
+            }
+        }
+        cancels.iter().for_each(|c| c.set(Why::Asked));
+        cancels.len() + to_come
     }
 
     fn doom(&self, message_id: &str, reason: &str) {
-        let mut inner = self.lock();
-        if inner.doomed.len() >= DOOMED_MAX {
-            inner.doomed.pop_front();
-        }
-        inner.doomed.push_back((message_id.to_string(), reason.to_string()));
+        self.lock().doom(message_id, reason);
     }
 
     /// Why a message that doesn't run is to end, where it is.
@@ -136,7 +162,7 @@ impl Flow {
     /// Withdraws one message: its turn is cut short, or it ends without one. Where it waits for a decision the question is withdrawn
     /// with it. Blocks for nothing: what it takes of the store is the errands'.
     pub fn cancel_message(self: &Arc<Self>, message_id: &str, why: &str) {
-        if self.running.cut(why, |id, _, _, _| id == message_id) > 0 {
+        if self.running.cut(why, |id, _, _| id == message_id) > 0 {
             return;
         }
         // Noted first: a turn that is just now being left waiting looks here when it is a row.
@@ -169,27 +195,33 @@ impl Flow {
 
     /// Stops a session for `message_id`, which asks for it: what runs, and what was accepted before it.
     pub fn stop_session(&self, session_id: &str, message_id: &str, why: &str) -> Stopped {
-        let waiting = self.withdraw(session_id, Some(message_id), why);
-        let running = self.running.cut(why, |id, session, _, _| session == session_id && id != message_id);
-        Stopped { running, waiting }
+        self.withdraw(session_id, Some(message_id), why)
     }
 
     /// A message that was just accepted takes the place of what its session has under way: what runs is cut short, what was
-    /// accepted before it and waits is withdrawn. A session is one user's, so nobody else's messages are touched. Called in the
-    /// order of the commits, on the store's thread: what may block is done by the errands'.
+    /// accepted before it and waits is withdrawn. A session is one user's, so nobody else's messages are touched. Called on the
+    /// store's thread: what may block is done by the errands'.
     pub(super) fn supersede(self: &Arc<Self>, newer: &Accepted) {
         const WHY: &str = "superseded by a newer message";
-        // What runs is looked up now: later a still newer message may run.
-        let cancels = self.running.mark(WHY, |id, session, _, _| session == newer.session_id && id != newer.id);
         let (flow, newer, session_id) = (self.clone(), newer.clone(), newer.session_id.as_str());
         let work = move || {
-            cancels.iter().for_each(|c| c.set(Why::Asked));
             flow.withdraw(&newer.session_id, Some(&newer.id), WHY);
             flow.nudge_turns();
         };
         if self.errand(Box::new(work)).is_err() {
             log::warn!(session_id; "a running turn goes on beside a newer message: too much waits");
         }
+    }
+
+    /// Queues a failed message again; what was asked to end it before counts no more.
+    ///
+    /// # Errors
+    /// As the store's own: `NotFound`, `Conflict` where it has not failed.
+    pub fn retry_message(&self, message_id: &str) -> Result<(), StoreError> {
+        self.running.pardon(message_id);
+        self.store.retry_message(message_id)?;
+        self.nudge_turns();
+        Ok(())
     }
 
     /// Stops all that a user has under way in the WebSocket chat; how many messages that were.
@@ -201,19 +233,23 @@ impl Flow {
             Vec::new()
         });
         let here = sessions.iter().filter(|s| s.channel == WEBSOCKET_CHANNEL);
-        let waiting: usize = here.map(|s| self.withdraw(&s.id, None, why)).sum();
-        waiting + self.running.cut(why, |_, _, user, channel| user == user_id && channel == WEBSOCKET_CHANNEL)
+        let stopped: Vec<Stopped> = here.map(|s| self.withdraw(&s.id, None, why)).collect();
+        // In those that are not on the page.
+        let others = self.running.cut(why, |_, user, channel| user == user_id && channel == WEBSOCKET_CHANNEL);
+        others + stopped.iter().map(|s| s.running + s.waiting).sum::<usize>()
     }
 
-    fn withdraw(&self, session_id: &str, message_id: Option<&str>, why: &str) -> usize {
+    /// Ends what of a session stands before a message. The store says what that is, also of what runs: a worker knows of its claim
+    /// later than the store does.
+    fn withdraw(&self, session_id: &str, message_id: Option<&str>, why: &str) -> Stopped {
         match self.store.cancel_waiting(session_id, message_id, why) {
-            Ok(ids) => {
-                self.tell_withdrawn(&ids, why);
-                ids.len()
+            Ok(Withdrawn { ended, running }) => {
+                self.tell_withdrawn(&ended, why);
+                Stopped { running: self.running.cut_all(why, &running), waiting: ended.len() }
             }
             Err(e) => {
-                log::warn!(session_id; "what waits in a session could not be withdrawn: {e}");
-                0
+                log::warn!(session_id; "what a session has under way could not be withdrawn: {e}");
+                Stopped::default()
             }
         }
     }
@@ -235,29 +271,23 @@ mod tests {
     fn what_runs_is_cut_short_once() {
         let running = Running::new();
         let cancel = running.begin(&claim("hi"));
-        assert_eq!(
-            running
-                .cut("stopped", |id, session, user, channel| (id, session, user, channel) == ("msg_1", "ses_1", "ana", "door")),
-            1
-        );
-        assert_eq!(running.cut("again", |_, _, _, _| true), 0, "it is cut already");
+        assert_eq!(running.cut("stopped", |id, user, channel| (id, user, channel) == ("msg_1", "ana", "door")), 1);
+        assert_eq!(running.cut("again", |_, _, _| true), 0, "it is cut already");
         assert_eq!(cancel.why(), Some(Why::Asked));
         assert_eq!(running.end("msg_1").as_deref(), Some("stopped"));
         assert_eq!(running.end("msg_1"), None);
     }
 
-    /// What is superseded is marked when the newer message is committed, and only its own session's.
+    /// The store knows of a claim before its worker does: what is stopped between the two ends when it begins.
     #[test]
-    fn what_is_superseded_is_cut_later() {
+    fn what_the_store_says_runs_is_cut_or_ends_when_it_begins() {
         let running = Running::new();
         let cancel = running.begin(&claim("hi"));
-        assert!(running.mark("x", |_, session, _, _| session == "ses_2").is_empty());
-        let marked = running.mark("superseded", |id, session, _, _| session == "ses_1" && id != "msg_2");
-        assert_eq!((marked.len(), cancel.why()), (1, None));
-        let later = running.begin(&crate::domain::Claim { message_id: "msg_2".into(), ..claim("again") });
-        marked.iter().for_each(|c| c.set(Why::Asked));
-        assert_eq!((cancel.why(), later.why()), (Some(Why::Asked), None));
-        assert_eq!(running.end("msg_1").as_deref(), Some("superseded"));
+        assert_eq!(running.cut_all("stopped", &["msg_1".into(), "msg_2".into()]), 2);
+        assert_eq!(cancel.why(), Some(Why::Asked));
+        let later = |id: &str| crate::domain::Claim { message_id: id.into(), ..claim("again") };
+        assert_eq!([running.begin(&later("msg_2")).why(), running.begin(&later("msg_3")).why()], [Some(Why::Asked), None]);
+        assert_eq!(["msg_1", "msg_2"].map(|id| running.end(id).as_deref() == Some("stopped")), [true; 2]);
     }
 
     #[test]

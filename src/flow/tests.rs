@@ -343,6 +343,27 @@ fn an_interrupting_message() {
     assert_eq!(states, [Running, Running, Cancelled, Cancelled, Queued], "the newest one is what counts");
 }
 
+/// A stop in the moment between a claim and its worker's first look at it.
+#[test]
+fn what_was_just_claimed_is_stopped_too() {
+    for queue in ["followup", "interrupt"] {
+        let home = Home::new(json!({"dmPolicy": "open", "queue": queue}), json!({}));
+        home.take(direct("1", "u1"));
+        let claim = home.claim();
+        let newer = home.take(direct("1", "u2"));
+        if queue == "followup" {
+            let Taken::Accepted(newer) = newer else { panic!("it was not taken") };
+            let stopped = home.flow.stop_session(&newer.session_id, &newer.id, "stopped by its user");
+            assert_eq!((stopped.running, stopped.waiting), (1, 0));
+        }
+        home.errands();
+        assert!(home.flow.running.begin(&claim).is_set(), "{queue}");
+        home.flow.store.cancel_turn(&claim.message_id, "stopped", vec![]).unwrap();
+        let newer = home.claim();
+        assert!(!home.flow.running.begin(&newer).is_set(), "{queue}: what came after goes on");
+    }
+}
+
 #[test]
 fn a_channel_that_follows_up_interrupts_nothing() {
     let home = Home::new(json!({"dmPolicy": "open"}), json!({}));

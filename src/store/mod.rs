@@ -75,6 +75,15 @@ pub struct Listed<T> {
     pub next: Option<String>,
 }
 
+/// What became of a session's messages when they were withdrawn, by their ids.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Withdrawn {
+    /// Waited, and are cancelled.
+    pub ended: Vec<String>,
+    /// Run, or were just claimed, and go on: whoever runs them is to be told.
+    pub running: Vec<String>,
+}
+
 /// Where a user can be reached: the place they were last seen at on a channel.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Seen {
@@ -227,8 +236,9 @@ pub trait Store: Upkeep + Send + Sync {
     fn cancel_turn(&self, message_id: &str, reason: &str, spent: Vec<Spent>) -> Result<()>;
 
     /// Cancels what of a session was accepted before `message_id` (`None`: all of it) and isn't running: messages that are queued or wait for an
-    /// approval (which is cancelled, too). Durable. Gives the ids of the messages.
-    fn cancel_waiting(&self, session_id: &str, message_id: Option<&str>, reason: &str) -> Result<Vec<String>>;
+    /// approval (which is cancelled, too). Says what runs, too, a claim among it that its worker has yet to see; it is noted: where the process
+    /// ends before its worker ends it, or gives it back, it is cancelled. Durable.
+    fn cancel_waiting(&self, session_id: &str, message_id: Option<&str>, reason: &str) -> Result<Withdrawn>;
 
     /// Cancels one message that is queued or waits for an approval (which is cancelled, too), with what joined its turn. Durable. Gives the ids
     /// of the messages: none where it runs, has ended or joined another one's turn.

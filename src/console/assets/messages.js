@@ -11,7 +11,7 @@ import { button, choices, empty, facts, head, paged, skeleton, state, trouble } 
 
 const EVENTS = {
   accepted: [T("Received, and on disk"), "ok"], started: [T("Its turn began"), "busy"], retried: [T("The turn is tried again"), "warn"],
-  interrupted: [T("Cut short; goes on at the next start"), "warn"], tools_asked: [T("The model asks for tools"), "busy"],
+  interrupted: [T("Cut short; goes on at the next start"), "warn"], stopped: [T("Asked to stop"), "warn"], tools_asked: [T("The model asks for tools"), "busy"],
   tool_called: [T("A tool runs"), "busy"], tool_result: [T("The tool's result"), "ok"], waiting_approval: [T("Waits for a person's decision"), "warn"],
   answered: [T("Answered"), "ok"], failed: [T("Failed"), "bad"], cancelled: [T("Withdrawn"), "off"], delivery_sent: [T("Sent, and confirmed"), "ok"],
   delivery_failed: [T("A try to send it failed"), "warn"], delivery_dead: [T("Could not be sent: a dead letter"), "bad"],

@@ -241,6 +241,7 @@ export const chinese = {
   "Its turn began": "开始处理",
   "The turn is tried again": "再次尝试处理",
   "Cut short; goes on at the next start": "被中断，下次启动时继续",
+  "Asked to stop": "已要求停止",
   "The model asks for tools": "模型请求工具",
   "A tool runs": "工具运行",
   "The tool's result": "工具结果",

@@ -1,6 +1,6 @@
 //! A turn's journal: what it did so far, as it is stored beside the message's state.
 //!
-//! Invariant: what a turn goes on from is never dropped; of the rest (started, retried, interrupted) the latest
+//! Invariant: what a turn goes on from is never dropped; of the rest (started, retried, interrupted, stopped) the latest
 //! [`NOTES_KEPT`] lines stay. Data that a turn goes on from is never shown. Fails with `Conflict` where a turn records more than
 //! [`STEPS_MAX`] steps.
 
@@ -22,10 +22,11 @@ const INLINE_BYTES: usize = 64;
 #[derive(Debug, Default)]
 pub(super) struct Journal(String);
 
-const LETTERS: [(char, StepKind); 7] = [
+const LETTERS: [(char, StepKind); 8] = [
     ('s', StepKind::Started),
     ('r', StepKind::Retried),
     ('i', StepKind::Interrupted),
+    ('x', StepKind::Stopped),
     ('t', StepKind::Asked),
     ('c', StepKind::Called),
     ('o', StepKind::Result),
@@ -70,7 +71,7 @@ impl<'a> Line<'a> {
 }
 
 fn is_note(kind: StepKind) -> bool {
-    matches!(kind, StepKind::Started | StepKind::Retried | StepKind::Interrupted)
+    matches!(kind, StepKind::Started | StepKind::Retried | StepKind::Interrupted | StepKind::Stopped)
 }
 
 impl Journal {
@@ -97,6 +98,15 @@ impl Journal {
     /// Whether the turn ever waited for a decision.
     pub(super) fn was_parked(&self) -> bool {
         self.lines().any(|line| line.kind == StepKind::Parked)
+    }
+
+    /// Why the turn was to be stopped, where that was asked for since it was last started.
+    pub(super) fn stop(&self) -> Option<&str> {
+        self.lines().fold(None, |stop, line| match line.kind {
+            StepKind::Started => None,
+            StepKind::Stopped => Some(line.detail),
+            _ => stop,
+        })
     }
 
     /// Whether the turn took a step that it goes on from.

@@ -69,6 +69,10 @@ fn put_back_turns(sql: &Sql<'_>, is_strike: bool, recovery: &mut Recovery) -> Ra
     })?;
     let most = if running.len() > 1 { STRIKES_MAX_BESIDE } else { STRIKES_MAX };
     for (session, seq, strikes, mut journal) in running {
+        if let Some(why) = journal.stop() {
+            turns::end(sql, session, seq, Ending::without(MessageState::Cancelled, why, &[]))?;
+            continue;
+        }
         let strikes = strikes + i64::from(is_strike);
         let missed = (deaths - strikes).max(0);
         if strikes >= most && strikes > missed {

@@ -22,7 +22,7 @@ use crate::store::sqlite::{
     SqliteStore, approvals, attachments, audit, cursors, delivering, inbox, jobs, notes, outbox, pairings, sessions, steering,
     usage,
 };
-use crate::store::{AuditEntry, Depths, Done, Listed, Page, Recovery, Result, Seen, Store, StoreError};
+use crate::store::{AuditEntry, Depths, Done, Listed, Page, Recovery, Result, Seen, Store, StoreError, Withdrawn};
 
 const SOFT: bool = true;
 const DURABLE: bool = false;
@@ -91,15 +91,15 @@ impl Store for SqliteStore {
         self.ask(DURABLE, work, let_go(message_id, None, |left: &Left| *left), |_, _| {}).map(drop)
     }
 
-    fn cancel_waiting(&self, session_id: &str, message_id: Option<&str>, reason: &str) -> Result<Vec<String>> {
+    fn cancel_waiting(&self, session_id: &str, message_id: Option<&str>, reason: &str) -> Result<Withdrawn> {
         let (session, id, reason) = (session_id.to_string(), message_id.map(str::to_string), reason.to_string());
-        let after = |shared: &Shared, outcome: &Result<(Vec<String>, Left)>| {
+        let after = |shared: &Shared, outcome: &Result<(Withdrawn, Left)>| {
             if let Ok((_, left)) = outcome {
                 settle::learn(shared, *left);
             }
         };
         let work = move |sql: &Sql<'_>| steering::cancel_waiting(sql, &session, id.as_deref(), &reason);
-        self.ask(DURABLE, work, after, |_, _| {}).map(|(ids, _)| ids)
+        self.ask(DURABLE, work, after, |_, _| {}).map(|(withdrawn, _)| withdrawn)
     }
 
     fn cancel_message(&self, message_id: &str, reason: &str) -> Result<Vec<String>> {

@@ -228,7 +228,13 @@ pub(super) enum Back<'a> {
     },
 }
 
-/// Puts a running turn back to the queue.
+/// Notes that a running turn is to be stopped: one that nobody has in hand any more ends so.
+pub(super) fn note_stop(sql: &Sql<'_>, message_id: &str, reason: &str) -> Ran<()> {
+    let step = Step { kind: StepKind::Stopped, detail: reason.to_string(), data: String::new(), at_ms: sql.now_ms() };
+    record_step(sql, message_id, &step)
+}
+
+/// Puts a running turn back to the queue, or ends it where it was stopped meanwhile.
 pub(super) fn put_back(sql: &Sql<'_>, message_id: &str, back: Back<'_>) -> Ran<Left> {
     let Running { session, seq, urgent, mut journal } = running(sql, message_id)?;
     let now = sql.now_ms();
@@ -241,6 +247,12 @@ pub(super) fn put_back(sql: &Sql<'_>, message_id: &str, back: Back<'_>) -> Ran<L
                  WHERE session = ?1 AND seq = ?2",
                 (session, seq, not_before, journal.text()),
             )?;
+        }
+        // Stopped in the same moment: it would run again after its user was told that it won't.
+        Back::Released { .. } if journal.stop().is_some() => {
+            let why = journal.stop().unwrap_or_default().to_string();
+            end(sql, session, seq, Ending::without(MessageState::Cancelled, &why, &[]))?;
+            return left(sql, session);
         }
         Back::Released { step } => {
             journal.note(StepKind::Interrupted, now, step);

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use serde_json::json;
 
 use super::{told, with_tools};
-use crate::support::gateway::{Gateway, OPERATOR, USER};
+use crate::support::gateway::{ADMIN, Gateway, OPERATOR, USER};
 use crate::support::model::{Act, Model};
 use crate::support::ws::Ws;
 use crate::support::{eventually, merged};
@@ -92,18 +92,25 @@ fn a_stop_frame_stops_ones_own() {
     assert_eq!(ana.until("message")["message"], "fine");
 }
 
+/// The process ends before the command is handled, or just as its author was told: what was to be stopped never runs again.
 #[test]
 fn an_urgent_command_survives_a_crash() {
-    let model = Model::scripted(|q| if q.text == "hang" { Act::Hang } else { Act::Say("fine".into()) });
-    let mut gateway = Gateway::prepare(model.config()).env("GATELET_CRASH_AT", "turn.claimed:2").begin();
-    let id = gateway.tell("ana", "hang");
-    gateway.until_state(&id, "running", 10);
-    let stop = gateway.tell("ana", "/stop");
-    gateway.wait_exit(10);
-    let mut gateway = gateway.env("GATELET_CRASH_AT", "");
-    gateway.restart();
-    gateway.until_state(&stop, "answered", 10);
-    eventually("the message that was to be stopped has ended", 10, || {
-        Some(gateway.message(&id)["state"].clone()).filter(|s| s == "cancelled")
-    });
+    for place in ["turn.claimed:2", "turn.finished"] {
+        let model = Model::scripted(|q| if q.text == "hang" { Act::Hang } else { Act::Say("fine".into()) });
+        let mut gateway = Gateway::prepare(model.config()).env("GATELET_CRASH_AT", place).begin();
+        let id = gateway.tell("ana", "hang");
+        eventually("the model is asked", 10, || (model.times("hang") == 1).then_some(()));
+        // The crash may be there before the answer is.
+        let stop = json!({"userId": "ana", "message": "/stop", "messageId": "stop-1"});
+        let _ = gateway.call("POST", "/webhook/default").token(ADMIN).json(&stop).attempt();
+        gateway.wait_exit(10);
+        let mut gateway = gateway.env("GATELET_CRASH_AT", "");
+        gateway.restart();
+        let again = gateway.post("/webhook/default", stop).expect(202);
+        assert_eq!(again.field("status"), "duplicate");
+        gateway.until_state(&again.field("id"), "answered", 10);
+        gateway.until_state(&id, "cancelled", 10);
+        let asked = model.times("hang");
+        assert!(asked == 1 || place == "turn.claimed:2" && asked == 2, "{place}: asked {asked} times");
+    }
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use crate::config::Retention;
 use crate::domain::*;
 use crate::domain::{Job, JobRun, Pairing};
-use crate::store::{AuditEntry, Depths, Done, Listed, Page, Recovery, Result, Seen, Space, Store, StoreError, Upkeep};
+use crate::store::{AuditEntry, Depths, Done, Listed, Page, Recovery, Result, Seen, Space, Store, StoreError, Upkeep, Withdrawn};
 
 #[derive(Default)]
 pub(crate) struct FakeStore {
@@ -107,7 +107,7 @@ impl Store for FakeStore {
     fn cancel_turn(&self, _: &str, _: &str, _: Vec<Spent>) -> Result<()> {
         unasked()
     }
-    fn cancel_waiting(&self, _: &str, _: Option<&str>, _: &str) -> Result<Vec<String>> {
+    fn cancel_waiting(&self, _: &str, _: Option<&str>, _: &str) -> Result<Withdrawn> {
         unasked()
     }
     fn cancel_message(&self, _: &str, _: &str) -> Result<Vec<String>> {

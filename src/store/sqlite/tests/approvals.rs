@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::domain::{Decision, MessageState};
-use crate::store::{Depths, StoreError};
+use crate::store::{Depths, StoreError, Withdrawn};
 
 fn state(home: &Home, id: &str) -> ApprovalState {
     home.approval(id).unwrap().state
@@ -171,7 +171,7 @@ fn whatever_ends_a_message_cancels_what_it_waits_for() {
         ("cancelled", &|home, turn| {
             let stop = accept(home, NewInbound { urgent: true, ..hello("a", "/stop") }).unwrap();
             let gone = home.cancel_waiting(&turn.session_id, Some(&stop.id), "stopped by /stop").unwrap();
-            assert_eq!(gone, std::slice::from_ref(&turn.message_id));
+            assert_eq!(gone, Withdrawn { ended: vec![turn.message_id.clone()], running: vec![] });
         }),
         ("erased", &|home, _| assert_eq!(home.erase_user("a"), Ok(1))),
     ];
@@ -330,7 +330,7 @@ fn a_waiting_message_that_is_cancelled_lets_the_next_one_run() {
     let mut home = Home::new();
     let ids = accept_all(&home, &[("a", "a1"), ("a", "a2"), ("a", "a3")]);
     let (turn, _) = park(&home, &["c1"]);
-    assert_eq!(home.cancel_waiting(&turn.session_id, Some(&ids[1]), "no"), Ok(vec![ids[0].clone()]));
+    assert_eq!(home.cancel_waiting(&turn.session_id, Some(&ids[1]), "no").unwrap().ended, [ids[0].clone()]);
     assert_eq!(claim_text(&home).as_deref(), Some("a2"));
     home.crash();
     assert_eq!(answer_all(&home), ["a2", "a3"]);

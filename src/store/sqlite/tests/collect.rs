@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::domain::{MessageState, Said, Standing};
-use crate::store::StoreError;
+use crate::store::{StoreError, Withdrawn};
 
 fn wrote(home: &Home, user: &str, text: &str) -> String {
     put(home, NewInbound { collect: true, ..hello(user, text) })
@@ -253,13 +253,14 @@ fn what_joined_falls_with_its_head() {
     let home = Home::new();
     let (ids, turn) = pair(&home);
     let waiting = home.cancel_waiting(&turn.session_id, None, "stopped").unwrap();
-    assert_eq!((waiting, states(&home, &ids)), (vec![], vec![MessageState::Running; 2]), "it is in the turn that runs");
+    let runs = Withdrawn { ended: vec![], running: vec![ids[0].clone()] };
+    assert_eq!((waiting, states(&home, &ids)), (runs, vec![MessageState::Running; 2]), "it is in the turn that runs");
     home.cancel_turn(&turn.message_id, "stopped", vec![]).unwrap();
     assert_eq!((states(&home, &ids), claim(&home)), (cancelled.to_vec(), None));
 
     let (ids, turn) = pair(&home);
     home.defer_turn(&turn.message_id, Duration::from_secs(60), "down").unwrap();
-    assert_eq!(home.cancel_waiting(&turn.session_id, None, "stopped").unwrap(), ids);
+    assert_eq!(home.cancel_waiting(&turn.session_id, None, "stopped").unwrap().ended, ids);
     assert_eq!((states(&home, &ids), home.depths()), (cancelled.to_vec(), crate::store::Depths::default()));
 
     let (ids, turn) = pair(&home);

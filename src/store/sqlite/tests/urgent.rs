@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::domain::MessageState;
-use crate::store::{Depths, StoreError};
+use crate::store::{Depths, StoreError, Withdrawn};
 
 fn urgent(user: &str, text: &str) -> NewInbound {
     NewInbound { urgent: true, ..hello(user, text) }
@@ -161,8 +161,10 @@ fn stopping_takes_what_stands_before_and_nothing_else() {
     assert_eq!(urgent_text(&home).as_deref(), Some("/status"));
     home.release_turn(&status.id).unwrap();
     let stopped = home.cancel_waiting(&running.session_id, Some(&stop.id), "stopped by /stop").unwrap();
-    assert_eq!(stopped, [ids[1].clone(), ids[3].clone()]);
-    assert_eq!(home.cancel_waiting(&running.session_id, Some(&stop.id), "again"), Ok(vec![]));
+    let runs = vec![ids[0].clone()];
+    assert_eq!(stopped, Withdrawn { ended: vec![ids[1].clone(), ids[3].clone()], running: runs.clone() });
+    let again = home.cancel_waiting(&running.session_id, Some(&stop.id), "again");
+    assert_eq!(again, Ok(Withdrawn { ended: vec![], running: runs }));
     for none in [("ses_none", stop.id.as_str()), (&running.session_id, "msg_none")] {
         assert_eq!(home.cancel_waiting(none.0, Some(none.1), "x"), Err(StoreError::NotFound));
     }
@@ -172,13 +174,41 @@ fn stopping_takes_what_stands_before_and_nothing_else() {
     assert_eq!(answer_all(&home), ["b1", "/status", "/stop", "a4"]);
 }
 
+/// The stop is a row before its author is told of it: whoever loses what ran, it does not run again.
+#[test]
+fn what_was_stopped_does_not_run_again() {
+    for back in ["crash", "release", "retry"] {
+        let mut home = Home::new();
+        let ids = accept_all(&home, &[("a", "a1"), ("a", "a2")]);
+        let turn = claim(&home).unwrap();
+        home.cancel_waiting(&turn.session_id, Some(&ids[1]), "stopped by its user").unwrap();
+        match back {
+            "crash" => home.crash(),
+            "release" => home.release_turn(&turn.message_id).unwrap(),
+            _ => {
+                home.fail_turn(&turn.message_id, "down", vec![], vec![]).unwrap();
+                home.retry_message(&turn.message_id).unwrap();
+                assert_eq!(claim_text(&home).as_deref(), Some("a1"));
+                home.crash();
+                assert_eq!(answer_all(&home), ["a1", "a2"], "a person asked for it since");
+                continue;
+            }
+        }
+        let message = home.message(&ids[0]).unwrap();
+        assert_eq!((message.state, message.error.as_deref()), (MessageState::Cancelled, Some("stopped by its user")), "{back}");
+        assert_eq!(answer_all(&home), ["a2"], "{back}");
+        let depths = home.depths();
+        assert_eq!((depths.queued, depths.running), (0, 0), "{back}");
+    }
+}
+
 #[test]
 fn stopping_a_deferred_session_lets_it_go_on_at_once() {
     let home = Home::new();
     let ids = accept_all(&home, &[("a", "a1"), ("a", "a2")]);
     let turn = claim(&home).unwrap();
     home.defer_turn(&ids[0], Duration::from_secs(600), "down").unwrap();
-    assert_eq!(home.cancel_waiting(&turn.session_id, Some(&ids[1]), "no"), Ok(vec![ids[0].clone()]));
+    assert_eq!(home.cancel_waiting(&turn.session_id, Some(&ids[1]), "no").unwrap().ended, [ids[0].clone()]);
     assert_eq!(claim_text(&home).as_deref(), Some("a2"));
 }
 
