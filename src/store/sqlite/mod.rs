@@ -29,6 +29,7 @@ mod place;
 mod prune;
 mod readers;
 mod ready;
+mod recent;
 mod recover;
 mod schema;
 mod sessions;

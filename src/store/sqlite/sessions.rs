@@ -9,6 +9,7 @@ use rusqlite::Row;
 use crate::base::ids::new_id;
 use crate::domain::{Entry, MessageState, NewInbound, Said, SessionInfo, Summary};
 use crate::store::sqlite::inbox::{bad_cursor, listed, page_of, state_number};
+use crate::store::sqlite::recent::{KEPT, Recent};
 use crate::store::sqlite::sql::{Ran, Sql, not_found};
 use crate::store::sqlite::turns::{self, Ending};
 use crate::store::sqlite::{approvals, attachments, audit, collect, jobs, notes, outbox};
@@ -39,6 +40,7 @@ pub(super) fn find_or_make(sql: &Sql<'_>, m: &NewInbound) -> Ran<(i64, String)> 
         (&id, &m.user_id, &m.channel, conversation, &m.agent, now),
     )?;
     sql.exec("INSERT INTO uses (session, updated_ms, turns) VALUES (?1, ?2, 0)", (n, now))?;
+    sql.uses(n, now);
     Ok((n, id))
 }
 
@@ -133,28 +135,95 @@ fn read(row: &Row<'_>) -> rusqlite::Result<(i64, SessionInfo)> {
     Ok((row.get(0)?, info))
 }
 
-/// Sessions, the latest used first: of one user with transcripts of `entries`, or of all.
-pub(super) fn sessions(sql: &Sql<'_>, user: Option<(&str, usize)>, page: &Page) -> Ran<Listed<SessionInfo>> {
+/// Sessions of all users, the latest used first.
+pub(super) fn sessions(sql: &Sql<'_>, recent: &Recent, page: &Page) -> Ran<Listed<SessionInfo>> {
+    let before = cursor_of(page)?;
+    let (_, limit) = page_of(&Page { cursor: None, limit: page.limit })?;
+    let rows = match page.cursor {
+        None => latest(sql, recent, limit)?,
+        Some(_) => scan(sql, before, limit)?,
+    };
+    Ok(listed(rows, limit, place, |(_, info)| info))
+}
+
+/// One user's, with transcripts of `entries`.
+pub(super) fn sessions_of(sql: &Sql<'_>, user_id: &str, entries: usize, page: &Page) -> Ran<Listed<SessionInfo>> {
     let (used, n) = cursor_of(page)?;
     let (_, limit) = page_of(&Page { cursor: None, limit: page.limit })?;
-    // `uses` is narrow: to read all of it for the latest costs less than an index that every turn would have to write. Only those are
-    // looked up beyond it.
-    let latest = "(SELECT * FROM uses WHERE updated_ms >= 0 AND (updated_ms, session) < (?1, ?2) ORDER BY updated_ms DESC, session DESC LIMIT ?3)";
-    let (from, filter) = match user {
-        Some(_) => ("sessions s CROSS JOIN uses u ON u.session = s.n".to_string(), "AND s.user_id = ?4"),
-        None => (format!("{latest} u CROSS JOIN sessions s ON s.n = u.session"), "AND ?4 IS NULL"),
-    };
+    let mut rows = sql.all(
+        &format!(
+            "SELECT {COLUMNS} FROM sessions s CROSS JOIN uses u ON u.session = s.n
+             WHERE s.state < {ERASED} AND (u.updated_ms, u.session) < (?1, ?2) AND s.user_id = ?4
+             ORDER BY u.updated_ms DESC, u.session DESC LIMIT ?3"
+        ),
+        (used, n, limit as i64 + 1, user_id),
+        read,
+    )?;
+    for (n, info) in rows.iter_mut().take(limit) {
+        info.transcript = transcript(sql, *n, entries)?;
+    }
+    Ok(listed(rows, limit, place, |(_, info)| info))
+}
+
+/// A page and one more, of what is known in memory: where that does not suffice all is read, once.
+fn latest(sql: &Sql<'_>, recent: &Recent, limit: usize) -> Ran<Vec<(i64, SessionInfo)>> {
+    let mark = recent.mark();
+    if let Some(rows) = known(sql, recent, limit)? {
+        return Ok(rows);
+    }
+    let uses = sql.all(
+        "SELECT session, updated_ms FROM uses WHERE updated_ms >= 0 ORDER BY updated_ms DESC, session DESC LIMIT ?1",
+        [KEPT as i64],
+        |row| Ok((row.get(0)?, row.get(1)?)),
+    )?;
+    recent.learn(mark, &uses, uses.len() < KEPT);
+    match known(sql, recent, limit)? {
+        Some(rows) => Ok(rows),
+        None => scan(sql, (i64::MAX, i64::MAX), limit),
+    }
+}
+
+/// The same, where it is certain that no other session was used later than its last one.
+fn known(sql: &Sql<'_>, recent: &Recent, limit: usize) -> Ran<Option<Vec<(i64, SessionInfo)>>> {
+    // What this read sees stands before the memory is asked: what is committed later may be in the memory alone.
+    sql.one("SELECT 1 FROM uses LIMIT 1", (), |_| Ok(()))?;
+    let (uses, floor) = recent.latest();
     let statement = format!(
-        "SELECT {COLUMNS} FROM {from} WHERE s.state < {ERASED} AND (u.updated_ms, u.session) < (?1, ?2) {filter}
-         ORDER BY u.updated_ms DESC, u.session DESC LIMIT ?3"
+        "SELECT {COLUMNS} FROM uses u CROSS JOIN sessions s ON s.n = u.session
+         WHERE u.session = ?1 AND u.updated_ms >= 0 AND s.state < {ERASED}"
     );
-    let mut rows = sql.all(&statement, (used, n, limit as i64 + 1, user.map(|(id, _)| id)), read)?;
-    if let Some((_, entries)) = user {
-        for (n, info) in rows.iter_mut().take(limit) {
-            info.transcript = transcript(sql, *n, entries)?;
+    let mut found: Vec<(i64, SessionInfo)> = Vec::with_capacity(limit + 1);
+    for (i, (session, _)) in uses.iter().enumerate() {
+        found.extend(sql.one(&statement, [session], read)?);
+        let others = uses.get(i + 1).map_or(floor, |(_, at)| floor.max(*at));
+        let is_last = i + 1 == uses.len() && floor == i64::MIN;
+        if found.len() > limit || is_last {
+            found.sort_unstable_by_key(|(n, info)| std::cmp::Reverse((info.updated_ms, *n)));
+            if is_last || found[limit].1.updated_ms > others {
+                found.truncate(limit + 1);
+                return Ok(Some(found));
+            }
         }
     }
-    Ok(listed(rows, limit, |(n, info)| format!("{}-{n}", info.updated_ms), |(_, info)| info))
+    Ok((floor == i64::MIN).then_some(found))
+}
+
+/// A page and one more, of all. `uses` is narrow: to read all of it costs less than an index that every turn would have to write. Only
+/// those of the page are looked up beyond it.
+fn scan(sql: &Sql<'_>, (used, n): (i64, i64), limit: usize) -> Ran<Vec<(i64, SessionInfo)>> {
+    sql.all(
+        &format!(
+            "SELECT {COLUMNS} FROM (SELECT * FROM uses WHERE updated_ms >= 0 AND (updated_ms, session) < (?1, ?2)
+             ORDER BY updated_ms DESC, session DESC LIMIT ?3) u CROSS JOIN sessions s ON s.n = u.session
+             WHERE s.state < {ERASED} ORDER BY u.updated_ms DESC, u.session DESC LIMIT ?3"
+        ),
+        (used, n, limit as i64 + 1),
+        read,
+    )
+}
+
+fn place((n, info): &(i64, SessionInfo)) -> String {
+    format!("{}-{n}", info.updated_ms)
 }
 
 fn cursor_of(page: &Page) -> Ran<(i64, i64)> {

@@ -1,7 +1,7 @@
 //! What the writer's thread and the callers share: the indexes of what may be done, the counts, how the disk is.
 //!
-//! Invariant: it changes only on the writer's thread, after a commit, in the order of the commits; what callers do here is to
-//! take a key in hand and to read. No lock is held during a write. It cannot fail.
+//! Invariant: it changes only on the writer's thread, after a commit (`recent`: before it), in the order of the commits; what
+//! callers do here is to take a key in hand and to read. No lock is held during a write. It cannot fail.
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -17,6 +17,7 @@ use crate::store::sqlite::dues::Dues;
 use crate::store::sqlite::files::Files;
 use crate::store::sqlite::pairings::Paired;
 use crate::store::sqlite::ready::{KEYS_MAX, Ready};
+use crate::store::sqlite::recent::Recent;
 use crate::store::sqlite::space::Meter;
 use crate::store::sqlite::sql::Deltas;
 use crate::store::{Depths, Result, StoreError};
@@ -47,6 +48,8 @@ pub(super) struct Shared {
     pub(super) meter: Meter,
     /// Where attachments' bytes are.
     pub(super) files: Files,
+    /// The sessions that were used last.
+    pub(super) recent: Recent,
     turns: Mutex<Ready<()>>,
     deliveries: Mutex<Ready<Arc<str>>>,
     approvals: Mutex<Dues>,
@@ -74,6 +77,7 @@ impl Shared {
             pulse: threads.pulse("store"),
             meter: Meter::default(),
             files,
+            recent: Recent::default(),
             turns: Mutex::new(Ready::new(KEYS_MAX)),
             deliveries: Mutex::new(Ready::new(KEYS_MAX)),
             approvals: Mutex::default(),

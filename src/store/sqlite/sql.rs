@@ -3,7 +3,7 @@
 //! Invariant: no statement is prepared twice on a connection; counts reach the rest of the store only after the commit.
 //! Fails with [`Fault`], which keeps apart what is wrong with the one command and what is wrong with the database.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::ops::AddAssign;
 
 use rusqlite::{Connection, ErrorCode, Row, ToSql};
@@ -11,6 +11,7 @@ use sha2::{Digest, Sha256};
 
 use crate::base::clock::Clock;
 use crate::store::StoreError;
+use crate::store::sqlite::recent::Use;
 
 /// Why a command failed.
 #[derive(Debug)]
@@ -134,12 +135,13 @@ pub(super) struct Sql<'c> {
     clock: &'c Clock,
     deltas: Cell<Deltas>,
     erased: Cell<bool>,
+    uses: RefCell<Vec<Use>>,
 }
 
 impl<'c> Sql<'c> {
     /// Wraps a connection whose transaction the caller holds.
     pub(super) fn new(conn: &'c Connection, clock: &'c Clock) -> Self {
-        Sql { conn, clock, deltas: Cell::default(), erased: Cell::default() }
+        Sql { conn, clock, deltas: Cell::default(), erased: Cell::default(), uses: RefCell::default() }
     }
 
     /// Runs a statement; gives the rows it changed.
@@ -234,6 +236,16 @@ impl<'c> Sql<'c> {
     /// Takes what was counted since the last call.
     pub(super) fn take_deltas(&self) -> Deltas {
         self.deltas.take()
+    }
+
+    /// Notes that a session is used now: [`Sql::take_uses`].
+    pub(super) fn uses(&self, session: i64, at_ms: i64) {
+        self.uses.borrow_mut().push((session, at_ms));
+    }
+
+    /// Takes which sessions were used since the last call.
+    pub(super) fn take_uses(&self) -> Vec<Use> {
+        self.uses.take()
     }
 
     /// Asks that the log is emptied after the commit: texts were erased, and it still holds them.

@@ -301,11 +301,11 @@ impl Store for SqliteStore {
     }
 
     fn sessions(&self, page: Page) -> Result<Listed<SessionInfo>> {
-        self.read(|sql| sessions::sessions(sql, None, &page))
+        self.read(|sql| sessions::sessions(sql, &self.shared.recent, &page))
     }
 
     fn sessions_of(&self, user_id: &str, entries: usize, page: Page) -> Result<Listed<SessionInfo>> {
-        self.read(|sql| sessions::sessions(sql, Some((user_id, entries)), &page))
+        self.read(|sql| sessions::sessions_of(sql, user_id, entries, &page))
     }
 
     fn cursor(&self, name: &str) -> Result<Option<String>> {

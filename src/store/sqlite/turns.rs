@@ -317,7 +317,9 @@ impl<'a> Ending<'a> {
 pub(super) fn finish(sql: &Sql<'_>, turn: &FinishedTurn) -> Ran<Finished> {
     let Running { session, seq, .. } = running(sql, &turn.message_id)?;
     let number = sql.one("SELECT turns + 1 FROM uses WHERE session = ?1", [session], |row| row.get::<_, i64>(0))?.unwrap_or(1);
-    sql.exec("UPDATE uses SET turns = ?2, updated_ms = ?3 WHERE session = ?1", (session, number, sql.now_ms()))?;
+    let now = sql.now_ms();
+    sql.exec("UPDATE uses SET turns = ?2, updated_ms = ?3 WHERE session = ?1", (session, number, now))?;
+    sql.uses(session, now);
     let (state, text) = (MessageState::Answered, turn.reply.as_str());
     end(sql, session, seq, Ending { state, text, took: turn.took, spent: &turn.spent, turn: Some(number) })?;
     if turn.forget {

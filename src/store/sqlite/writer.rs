@@ -193,6 +193,7 @@ impl Writer {
                 conn.prepare_cached("RELEASE command")?.execute([])?;
             }
         }
+        shared.recent.note(&sql.take_uses());
         crash::point("store.commit");
         conn.prepare_cached("COMMIT")?.execute([])?;
         Ok(Written { deltas, changed: conn.total_changes() > before, erased: sql.has_erased() })

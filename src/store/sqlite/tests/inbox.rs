@@ -200,6 +200,44 @@ fn sessions_are_listed_by_use_with_their_transcripts() {
     assert_eq!(users(&page(9)).unwrap(), (vec!["ana".into(), "bob".into()], None));
 }
 
+/// The first page comes from memory where that is certain: it is what the table says, whatever was used, erased or forgotten, and
+/// however the clock went.
+#[test]
+fn the_latest_sessions_are_those_of_the_table() {
+    let mut home = Home::new();
+    accept_all(&home, &[("u0", "hi")]);
+    home.die();
+    let old = "WITH RECURSIVE k(n) AS (SELECT 100 UNION ALL SELECT n + 1 FROM k WHERE n < 1400)";
+    let file = rusqlite::Connection::open(home.path()).unwrap();
+    file.execute_batch(&format!(
+        "{old} INSERT INTO sessions (n, id, user_id, channel, conversation, agent, created_ms, state)
+             SELECT n, 'ses_' || n, 'old' || n, 'door', '', 'main', 1, 0 FROM k;
+         {old} INSERT INTO uses (session, updated_ms, turns) SELECT n, n, 0 FROM k;"
+    ))
+    .unwrap();
+    home.open();
+    for step in 0..150u64 {
+        let user = format!("u{}", step * step % 23);
+        accept_all(&home, &[(&user, "hi")]);
+        match step % 10 {
+            3 => home.clock.jump(-5_000),
+            5 => drop(home.erase_user(&format!("u{}", step % 23)).unwrap()),
+            7 if step % 40 == 7 => home.crash(),
+            _ => home.clock.advance(Duration::from_secs(1)),
+        }
+        if step % 3 > 0 {
+            answer_all(&home);
+        }
+        let limit = [1, 5, 20, 400][(step % 4) as usize];
+        let listed: Vec<_> = home.sessions(page(limit)).unwrap().items.into_iter().map(|s| s.user_id).collect();
+        let expected: String = home.sql(&format!(
+            "SELECT group_concat(user_id) FROM (SELECT s.user_id FROM uses u JOIN sessions s ON s.n = u.session
+             WHERE s.state < 2 ORDER BY u.updated_ms DESC, u.session DESC LIMIT {limit})"
+        ));
+        assert_eq!(listed.join(","), expected, "{step}");
+    }
+}
+
 #[test]
 fn erasing_a_user_leaves_no_text_and_no_work() {
     let home = Home::new();
