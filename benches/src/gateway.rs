@@ -25,10 +25,15 @@ pub const ONE: &str = "bench-user-one-token-0123456789";
 /// Another user's, whose id is `crowd`.
 pub const CROWD: &str = "bench-user-crowd-token-0123456789";
 
+/// In the folder of `--allocators`: the gateway as it is shipped, static, on musl's own allocator.
+pub const OWN: &str = "gatelet-own";
+
 /// What every scenario is given.
 pub struct Setting {
-    /// The gateway's binary.
+    /// The gateway's binary: the static one where that was given, as it is shipped.
     pub binary: PathBuf,
+    /// The release binary of this machine's own target.
+    pub dynamic: PathBuf,
     /// Where data directories are made.
     pub folder: PathBuf,
     /// Where the programs of the part `allocators` are.
@@ -42,19 +47,20 @@ impl Setting {
     pub fn prepare(options: &Options) -> Outcome<Setting> {
         let own = std::env::current_exe()?;
         let beside = own.parent().ok_or("no folder of its own")?;
-        let binary = match &options.binary {
+        let dynamic = match &options.binary {
             Some(path) => path.clone(),
             None => {
                 build()?;
                 beside.join("gatelet")
             }
         };
-        if !binary.exists() {
-            return Err(format!("{} does not exist", binary.display()).into());
+        let binary = options.allocators.as_ref().map_or_else(|| dynamic.clone(), |folder| folder.join(OWN));
+        if let Some(absent) = [&binary, &dynamic].into_iter().find(|path| !path.exists()) {
+            return Err(format!("{} does not exist", absent.display()).into());
         }
         let folder = beside.join(format!("bench-{}", std::process::id()));
         fs::create_dir_all(&folder)?;
-        Ok(Setting { binary, folder, allocators: options.allocators.clone(), quick: options.quick })
+        Ok(Setting { binary, dynamic, folder, allocators: options.allocators.clone(), quick: options.quick })
     }
 
     /// The first of two where the run is quick, else the second.

@@ -91,12 +91,12 @@ fn publish(table: &Table, machine: &machine::Machine, options: &Options) -> Outc
     for (name, svg) in table.images() {
         std::fs::write(images.join(name), svg)?;
     }
-    let command = match options.allocators {
-        Some(_) => ".ci/allocators --markdown",
-        None => "cargo run --release -p gatelet-bench -- --markdown",
+    let (command, binary) = match options.allocators {
+        Some(_) => (".ci/allocators --markdown", "the static program that is shipped"),
+        None => ("cargo run --release -p gatelet-bench -- --markdown", "the release binary"),
     };
     let document = options.out.join("PERFORMANCE.md");
-    std::fs::write(&document, table.markdown(machine, command, &options.only))?;
+    std::fs::write(&document, table.markdown(machine, command, binary, &options.only))?;
     eprintln!("written: {}, its plots beside it in {}", document.display(), table::IMAGES);
     Ok(())
 }

@@ -15,7 +15,8 @@ Measures the built gateway on this machine, beside baselines, in one run.
   --json               the figures as JSON
   --markdown           writes docs/PERFORMANCE.md and its plots, docs/images/performance-*.svg
   --out FOLDER         writes them there instead of to docs
-  --allocators FOLDER  the part allocators, too, with gatelet-own and gatelet-mimalloc of that folder (.ci/allocators builds them)
+  --allocators FOLDER  measure the static gatelet-own of that folder, and in the part allocators gatelet-mimalloc beside it
+                       (.ci/allocators builds both)
   --binary PATH        measure this binary instead of building one
   --help
 

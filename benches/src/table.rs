@@ -166,9 +166,9 @@ impl Table {
         out
     }
 
-    /// `docs/PERFORMANCE.md`; `command` is what reproduces it, `only` are the parts that were asked for, all where it is empty.
-    pub fn markdown(&self, machine: &Machine, command: &str, only: &[String]) -> String {
-        let introduction = INTRODUCTION.replace("COMMAND", command);
+    /// `docs/PERFORMANCE.md`; `command` is what reproduces it, of `binary`, `only` are the parts that were asked for, all where it is empty.
+    pub fn markdown(&self, machine: &Machine, command: &str, binary: &str, only: &[String]) -> String {
+        let introduction = INTRODUCTION.replace("COMMAND", command).replace("BINARY", binary);
         let mut out = format!("# Performance\n\n{introduction}\n\nMeasured on {}.\n", machine.line());
         if !only.is_empty() {
             out.push_str(&format!("\n**This is no whole run**: it was asked for these parts alone: {}.\n", only.join(", ")));
@@ -230,7 +230,7 @@ All of this page, plots included, is written by one command in one run, of the c
 
     COMMAND
 
-The gateway is the release binary in a process of its own, asked over its public contract. What is compared takes turns within one
+The gateway is BINARY in a process of its own, asked over its public contract. What is compared takes turns within one
 run, round by round; a ratio is the median of the rounds' ratios, and what stands in brackets is the lowest and the highest round.
 **Read the ratios, not the absolute figures**: those belong to the machine named below, and to how busy it was. *Beside it* is what
 was measured in the same run on the same machine, *budget* what the project holds itself to; a budget that is missed says so. The

@@ -10,7 +10,7 @@ use serde_json::json;
 use super::accept::{self, Rounds};
 use super::{Scenario, idle, mib};
 use crate::Outcome;
-use crate::gateway::{Gateway, Setting};
+use crate::gateway::{Gateway, OWN, Setting};
 use crate::model::{Manner, Model};
 use crate::stats::{Spread, Times};
 use crate::table::{Row, Table};
@@ -18,8 +18,8 @@ use crate::table::{Row, Table};
 pub const SCENARIO: Scenario = Scenario {
     name: "allocators",
     title: "Static with musl, and its allocators",
-    note: "Static programs for x86_64, built as the ones for small boards are: *musl's own* is gatelet as it is, *mimalloc* has it as Rust's allocator (SQLite, which is C, keeps musl's); *glibc* is the \
-dynamic release binary that all other parts measure. They take turns. *Start* is as in the part of that name, the median of a round; accept is as above, alone; *at rest* is 3 s after the start, *after* is a second after 2,000 messages of \
+    note: "Static programs for x86_64, built as the ones for small boards are: *musl's own* is gatelet as it is shipped, which all other parts measure, *mimalloc* has it as Rust's allocator (SQLite, which is C, keeps musl's); *glibc* is the \
+dynamic release binary. They take turns. *Start* is as in the part of that name, the median of a round; accept is as above, alone; *at rest* is 3 s after the start, *after* is a second after 2,000 messages of \
 16 senders were answered and a second after the acceptance of 64 senders.",
     run,
 };
@@ -52,9 +52,9 @@ fn run(setting: &Setting, table: &mut Table) -> Outcome<()> {
         accepted: Vec::new(),
     };
     let mut programs = [
-        program("musl's own", folder.join("gatelet-own")),
+        program("musl's own", folder.join(OWN)),
         program("mimalloc", folder.join("gatelet-mimalloc")),
-        program("glibc", setting.binary.clone()),
+        program("glibc", setting.dynamic.clone()),
     ];
     let (rounds, lasting) = setting.pick((1, Duration::from_millis(200)), (3, Duration::from_secs(2)));
     let (hanging, instant) = (Model::start(Manner::Hanging)?, Model::start(Manner::Instant)?);
