@@ -35,6 +35,7 @@ pub fn rows() -> Vec<Row> {
                 "matrix_at_every_point",
                 "webhook_at_every_point",
                 "a_crash_at_each_step_boundary",
+                "an_urgent_command_survives_a_crash",
             ],
             lacks: "",
         },
