@@ -2,6 +2,7 @@
 //! brings more, what is written is counted, and at rest nothing is.
 
 use std::path::Path;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use serde_json::{Value, json};
@@ -55,35 +56,38 @@ fn thousands_of_messages_and_two_kills_stay_within_the_bound() {
     let (port, text) = (gateway.port, "t".repeat(6_000));
     let (senders, each) = (8, 250);
     let (mut most, mut over) = (0, 0);
+    let kills = AtomicU32::new(0);
+    // They go on until it came near its bound twice, within reason: a machine that is busy may miss the moment.
+    let goes_on = |n: usize| n < each || (n < 4 * each && kills.load(Ordering::SeqCst) < 2);
     let taken: Vec<(Vec<String>, u32)> = std::thread::scope(|scope| {
         let work = scope.spawn(|| {
             side_by_side(senders, |s| {
-                let sent = (0..each).map(|n| persist(port, &format!("u{s}"), &format!("{s}-{n} {text}"), &format!("{s}-{n}")));
+                let sent = (0..).take_while(|n| goes_on(*n));
+                let sent = sent.map(|n| persist(port, &format!("u{s}"), &format!("{s}-{n} {text}"), &format!("{s}-{n}")));
                 let (ids, refused): (Vec<_>, Vec<u32>) = sent.unzip();
                 (ids, refused.iter().sum())
             })
         });
-        let mut kills = 0;
         while !work.is_finished() {
             let size = on_disk(&gateway.data);
             most = most.max(size);
             over += u64::from(size > CAP);
             // Near the bound it is removing what is old: the worst moment.
-            if kills < 2 && size > CAP / 16 * 15 {
-                kills += 1;
+            if kills.load(Ordering::SeqCst) < 2 && size > CAP / 16 * 15 {
                 gateway.kill9();
                 gateway.restart();
                 pause(400);
+                kills.fetch_add(1, Ordering::SeqCst);
             }
             pause(20);
         }
-        assert_eq!(kills, 2, "it came near its bound twice");
+        assert_eq!(kills.load(Ordering::SeqCst), 2, "it came near its bound twice");
         work.join().expect("the senders")
     });
     let refused: u32 = taken.iter().map(|(_, refused)| refused).sum();
     figure(&format!(
         "{} messages of 6 KB: at most {most} bytes on disk of {CAP}, refused {refused} times, over it {over} looks",
-        senders * each
+        taken.iter().map(|(ids, _)| ids.len()).sum::<usize>()
     ));
     let idle = || gateway.get("/api/metrics").json()["messages"]["queued"] == 0;
     eventually("all of them answered", 120, || idle().then_some(()));
@@ -93,14 +97,13 @@ fn thousands_of_messages_and_two_kills_stay_within_the_bound() {
     let state = |id: &str| gateway.get(&format!("/api/messages/{id}"));
     let (mut whole, mut gone) = (0, 0);
     for (ids, _) in &taken {
-        assert_eq!(ids.len(), each);
         for id in ids {
             let answer = state(id);
             let is_whole = answer.status == 200 && !answer.field("message").is_empty();
             assert!(!is_whole || answer.field("state") == "answered", "{}", answer.text());
             (whole, gone) = if is_whole { (whole + 1, gone) } else { (whole, gone + 1) };
         }
-        assert!(!state(&ids[each - 1]).field("message").is_empty(), "the newest stay");
+        assert!(!state(&ids[ids.len() - 1]).field("message").is_empty(), "the newest stay");
     }
     assert!(whole > 100 && gone > 300, "{whole} whole, {gone} gone");
     let first = gateway.post("/webhook/default", json!({"userId": "u0", "message": "again", "messageId": "0-0"})).expect(202);
