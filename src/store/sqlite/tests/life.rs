@@ -176,8 +176,9 @@ fn readers_see_one_state_and_do_not_wait_for_the_writer() {
 
 #[test]
 fn what_a_message_writes_is_bounded() {
-    // Measured before there were tools and usage: 10,462 bytes either way. The list of what pages are for costs 1 to 3 %.
-    for (spent, most) in [(false, 10_900), (true, 11_600)] {
+    // Measured before there were tools and usage: 10,462 bytes either way. The list of what pages are for costs 1 to 3 %, and how
+    // what need not wait for the disk falls into commits another 1 to 2 on a busy machine.
+    for (spent, most) in [(false, 11_200), (true, 11_900)] {
         let home = Home::new();
         let log = home.path().with_extension("db-wal");
         let one = |n: usize| {
