@@ -285,7 +285,7 @@ fn show(stores: &[Store], table: &mut Table) {
             let (own, beside) = (&store.p50[what], &empty.p50[what]);
             let row = Row::spread(format!("{asked}, p50: {}", store.name), "ms", milli(own));
             let row = row.beside("empty", milli(beside).mid, Spread::ratio(own, beside));
-            table.add(part, if held { row.budget(Budget::RatioAtMost(1.2)).because(reason(store)) } else { row });
+            table.add(part, if held { row.budget(Budget::RatioAtMost(1.2)).because(reason(what, store)) } else { row });
             let (own, beside) = (store.all[what].at(0.99) / 1e3, empty.all[what].at(0.99) / 1e3);
             // Of the lists there are too few for a p99.
             if what < 3 {
@@ -307,12 +307,18 @@ fn show(stores: &[Store], table: &mut Table) {
 }
 
 /// Why what is asked takes longer in a large store, where it does.
-fn reason(store: &Store) -> String {
-    format!(
-        "the store's own cache has 256 KiB, the database {:.0} MiB: what stands in other places of it is read again from the kernel's \
-cache, which takes a call for each page",
-        store.mib
-    )
+fn reason(what: usize, store: &Store) -> String {
+    match ASKED[what] {
+        "sessions" | "transcript" => format!(
+            "a reader's pages are fetched anew after every write, with a call to the kernel for each, and in trees of {:.0} MiB the way to \
+a row leads over more of them",
+            store.mib
+        ),
+        _ => format!(
+            "the writer's own cache has 1 MiB, the database {:.0} MiB: other pages are read again from the kernel's",
+            store.mib
+        ),
+    }
 }
 
 fn plots(stores: &[Store], table: &mut Table) {

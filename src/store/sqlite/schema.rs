@@ -176,7 +176,7 @@ pub(super) fn open_writer(path: &Path) -> Ran<Connection> {
     // checkpoint inside a commit is only the net under that.
     conn.execute_batch(&format!(
         "PRAGMA busy_timeout = 5000; PRAGMA page_size = {PAGE_BYTES}; PRAGMA auto_vacuum = INCREMENTAL; PRAGMA synchronous = OFF;
-         PRAGMA cache_size = -256;
+         PRAGMA cache_size = -1024;
          PRAGMA temp_store = MEMORY; PRAGMA secure_delete = ON; PRAGMA mmap_size = 0; PRAGMA cell_size_check = ON;
          PRAGMA wal_autocheckpoint = {}; PRAGMA journal_size_limit = {LOG_BYTES_KEPT};",
         CHECKPOINT_FRAMES * 4,
