@@ -19,6 +19,7 @@ const DOOMED_MAX: usize = 1024;
 const SESSIONS_MAX: usize = 100;
 
 struct Entry {
+    session_id: String,
     user_id: String,
     channel: String,
     cancel: Cancel,
@@ -79,6 +80,7 @@ impl Running {
             cancel.set(Why::Drain);
         }
         let entry = Entry {
+            session_id: claim.session_id.clone(),
             user_id: claim.user_id.clone(),
             channel: claim.channel.clone(),
             cancel: cancel.clone(),
@@ -93,11 +95,11 @@ impl Running {
         self.lock().running.remove(message_id).filter(|e| e.cancel.why() == Some(Why::Asked)).map(|e| e.reason)
     }
 
-    /// Cuts short what `which` says of message, user and channel; how many turns.
-    fn cut(&self, reason: &str, which: impl Fn(&str, &str, &str) -> bool) -> usize {
+    /// Cuts short what `which` says, by the message's id and what is known of it; how many turns.
+    fn cut(&self, reason: &str, which: impl Fn(&str, &Entry) -> bool) -> usize {
         let cancels: Vec<Cancel> = {
             let mut inner = self.lock();
-            let fits = inner.running.iter_mut().filter(|(id, e)| which(id, &e.user_id, &e.channel));
+            let fits = inner.running.iter_mut().filter(|(id, e)| which(id, e));
             fits.filter_map(|(_, e)| e.cut(reason)).collect()
         };
         cancels.iter().for_each(|c| c.set(Why::Asked)); // outside of the lock: hooks run
@@ -162,7 +164,7 @@ impl Flow {
     /// Withdraws one message: its turn is cut short, or it ends without one. Where it waits for a decision the question is withdrawn
     /// with it. Blocks for nothing: what it takes of the store is the errands'.
     pub fn cancel_message(self: &Arc<Self>, message_id: &str, why: &str) {
-        if self.running.cut(why, |id, _, _| id == message_id) > 0 {
+        if self.running.cut(why, |id, _| id == message_id) > 0 {
             return;
         }
         // Noted first: a turn that is just now being left waiting looks here when it is a row.
@@ -235,7 +237,7 @@ impl Flow {
         let here = sessions.iter().filter(|s| s.channel == WEBSOCKET_CHANNEL);
         let stopped: Vec<Stopped> = here.map(|s| self.withdraw(&s.id, None, why)).collect();
         // In those that are not on the page.
-        let others = self.running.cut(why, |_, user, channel| user == user_id && channel == WEBSOCKET_CHANNEL);
+        let others = self.running.cut(why, |_, e| e.user_id == user_id && e.channel == WEBSOCKET_CHANNEL);
         others + stopped.iter().map(|s| s.running + s.waiting).sum::<usize>()
     }
 
@@ -248,8 +250,9 @@ impl Flow {
                 Stopped { running: self.running.cut_all(why, &running), waiting: ended.len() }
             }
             Err(e) => {
-                log::warn!(session_id; "what a session has under way could not be withdrawn: {e}");
-                Stopped::default()
+                log::warn!(session_id; "what waits in a session could not be withdrawn: {e}; what runs is cut short");
+                let running = self.running.cut(why, |id, e| e.session_id == session_id && Some(id) != message_id);
+                Stopped { running, waiting: 0 }
             }
         }
     }
@@ -271,8 +274,8 @@ mod tests {
     fn what_runs_is_cut_short_once() {
         let running = Running::new();
         let cancel = running.begin(&claim("hi"));
-        assert_eq!(running.cut("stopped", |id, user, channel| (id, user, channel) == ("msg_1", "ana", "door")), 1);
-        assert_eq!(running.cut("again", |_, _, _| true), 0, "it is cut already");
+        assert_eq!(running.cut("stopped", |id, e| (id, &*e.session_id, &*e.user_id, &*e.channel) == ("msg_1", "ses_1", "ana", "door")), 1);
+        assert_eq!(running.cut("again", |_, _| true), 0, "it is cut already");
         assert_eq!(cancel.why(), Some(Why::Asked));
         assert_eq!(running.end("msg_1").as_deref(), Some("stopped"));
         assert_eq!(running.end("msg_1"), None);

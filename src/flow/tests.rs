@@ -343,6 +343,18 @@ fn an_interrupting_message() {
     assert_eq!(states, [Running, Running, Cancelled, Cancelled, Queued], "the newest one is what counts");
 }
 
+/// The store can't say what runs: what is known here is stopped all the same.
+#[test]
+fn a_stop_without_the_store() {
+    let home = Home::new(json!({"dmPolicy": "open"}), json!({}));
+    home.take(direct("1", "u1"));
+    let claim = home.claim();
+    let cancel = home.flow.running.begin(&claim);
+    home.flow.store.close();
+    let stopped = home.flow.stop_session(&claim.session_id, "msg_stop", "stopped by its user");
+    assert_eq!((stopped.running, stopped.waiting, cancel.is_set()), (1, 0, true));
+}
+
 /// A stop in the moment between a claim and its worker's first look at it.
 #[test]
 fn what_was_just_claimed_is_stopped_too() {
