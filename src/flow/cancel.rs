@@ -274,7 +274,10 @@ mod tests {
     fn what_runs_is_cut_short_once() {
         let running = Running::new();
         let cancel = running.begin(&claim("hi"));
-        assert_eq!(running.cut("stopped", |id, e| (id, &*e.session_id, &*e.user_id, &*e.channel) == ("msg_1", "ses_1", "ana", "door")), 1);
+        assert_eq!(
+            running.cut("stopped", |id, e| (id, &*e.session_id, &*e.user_id, &*e.channel) == ("msg_1", "ses_1", "ana", "door")),
+            1
+        );
         assert_eq!(running.cut("again", |_, _| true), 0, "it is cut already");
         assert_eq!(cancel.why(), Some(Why::Asked));
         assert_eq!(running.end("msg_1").as_deref(), Some("stopped"));

@@ -68,8 +68,13 @@ pub fn rows() -> Vec<Row> {
             holds: "lost 0; doubled only what was cut within a send, under the same id; served again within 5 s",
             trials: (4, 100),
             run: Some(cable),
-            tests: &["telegram_goes_and_comes_back", "the_mqtt_broker_goes_and_comes_back"],
-            lacks: "a line of 8 kbit/s (no namespace with a shaped link in CI), a dead resolver",
+            tests: &[
+                "telegram_goes_and_comes_back",
+                "the_mqtt_broker_goes_and_comes_back",
+                "a_line_of_a_kilobyte_a_second",
+                "a_dead_resolver_holds_up_its_name_alone",
+            ],
+            lacks: "",
         },
         Row {
             id: "R32",

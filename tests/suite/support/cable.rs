@@ -1,4 +1,5 @@
-//! A cable between the gateway and a service, which can be pulled: connections through it are reset and new ones refused at once.
+//! A cable between the gateway and a service, which can be pulled: connections through it are reset and new ones refused at once. Or it
+//! is a narrow one.
 //!
 //! Invariant: loopback alone, a port of the kernel's; what goes through is not changed. It counts who tries.
 
@@ -18,6 +19,8 @@ pub struct Cable {
 struct State {
     is_pulled: AtomicBool,
     is_over: AtomicBool,
+    /// Bytes a second each way; 0: as many as come.
+    pace: AtomicUsize,
     /// Connections that were tried while it was pulled.
     tried: AtomicUsize,
     open: Mutex<Vec<TcpStream>>,
@@ -44,12 +47,17 @@ impl Cable {
                 }
                 if let Ok(far) = TcpStream::connect(("127.0.0.1", port)) {
                     open.extend([stream.try_clone(), far.try_clone()].into_iter().flatten());
-                    carry(&stream, &far);
-                    carry(&far, &stream);
+                    carry(&stream, &far, &shared);
+                    carry(&far, &stream, &shared);
                 }
             }
         });
         Cable { port: own, state }
+    }
+
+    /// Lets so many bytes a second through, each way of each connection.
+    pub fn narrow(&self, pace: usize) {
+        self.state.pace.store(pace, Ordering::SeqCst);
     }
 
     /// Pulls it.
@@ -77,13 +85,20 @@ fn reset(stream: &TcpStream) {
     let _ = stream.shutdown(std::net::Shutdown::Both);
 }
 
-fn carry(from: &TcpStream, to: &TcpStream) {
+fn carry(from: &TcpStream, to: &TcpStream, state: &Arc<State>) {
+    let state = state.clone();
     let (Ok(mut from), Ok(mut to)) = (from.try_clone(), to.try_clone()) else { return };
     std::thread::spawn(move || {
         let mut buffer = [0; 8192];
-        while let Ok(n) = from.read(&mut buffer) {
+        loop {
+            let pace = state.pace.load(Ordering::SeqCst);
+            let most = if pace == 0 { buffer.len() } else { (pace / 20).clamp(1, buffer.len()) };
+            let Ok(n) = from.read(&mut buffer[..most]) else { break };
             if n == 0 || to.write_all(&buffer[..n]).is_err() {
                 break;
+            }
+            if pace > 0 {
+                super::pause(1000 * n as u64 / pace as u64);
             }
         }
         let _ = to.shutdown(std::net::Shutdown::Both);
