@@ -58,10 +58,17 @@ fn damaged(trials: &mut Trials) {
     let good = std::fs::read(&rig.gateway.config_path).expect("the configuration");
     let kept = rig.gateway.data.join("config.last.json");
     let last = std::fs::read(&kept).expect("the last one that worked");
+    let own = format!("127.0.0.1:{}", rig.gateway.port);
+    let from = good.windows(own.len()).position(|w| w == own.as_bytes()).expect("its address");
+    let address = from..from + own.len();
     let (mut degraded, mut as_good) = (0, 0);
     for n in 0..trials.wanted {
         let random = &mut trials.random;
-        let at = random.between(0, good.len() as u64) as usize;
+        let mut at = random.between(0, good.len() as u64) as usize;
+        // A digit there makes another port, which is as valid, and where nobody here would look.
+        if address.contains(&at) {
+            at = address.end;
+        }
         let mut bytes = good.clone();
         let what = match n % 6 {
             0 => (bytes.truncate(at), "cut").1,
