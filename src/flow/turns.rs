@@ -294,7 +294,8 @@ fn end(flow: &Flow, claim: &Claim, reply: Reply, took: Duration, finish: &Stop) 
 fn park(flow: &Flow, claim: &Claim, approvals: &[Approval], step: &Step, took: Duration, finish: &Stop) {
     crash::point("turn.parking");
     match insist(finish, || flow.store.park_turn(&claim.message_id, approvals.to_vec(), step.clone())) {
-        Some(Ok(())) => {
+        Some(Ok(Some(why))) => cut_short(flow, claim, &why, took),
+        Some(Ok(None)) => {
             crash::point("turn.parked");
             flow.metrics.turn(TurnEnd::Parked, took);
             flow.show_questions(approvals);
@@ -313,16 +314,19 @@ fn park(flow: &Flow, claim: &Claim, approvals: &[Approval], step: &Step, took: D
 
 /// Somebody asked to stop the turn.
 fn withdraw(flow: &Flow, claim: &Claim, why: &str, spent: Vec<Spent>, took: Duration, finish: &Stop) {
-    log::info!(message_id = claim.message_id.as_str(); "a turn was cut short: {why}");
-    flow.metrics.turn(TurnEnd::Cancelled, took);
     match insist(finish, || flow.store.cancel_turn(&claim.message_id, why, spent.clone())) {
         Some(Err(e)) => log::warn!(message_id = claim.message_id.as_str(); "a message was not withdrawn: {e}"),
-        Some(Ok(())) => {
-            settle(flow, claim, &Waited::Failed { timed_out: false, reason: why.to_string() });
-            flow.hub.event("turn.cancelled", json!({"messageId": claim.message_id, "reason": why}));
-        }
+        Some(Ok(())) => cut_short(flow, claim, why, took),
         None => {}
     }
+}
+
+/// The turn was ended because somebody had asked to stop it: tells who waits for it.
+fn cut_short(flow: &Flow, claim: &Claim, why: &str, took: Duration) {
+    log::info!(message_id = claim.message_id.as_str(); "a turn was cut short: {why}");
+    flow.metrics.turn(TurnEnd::Cancelled, took);
+    settle(flow, claim, &Waited::Failed { timed_out: false, reason: why.to_string() });
+    flow.hub.event("turn.cancelled", json!({"messageId": claim.message_id, "reason": why}));
     flow.nudge_turns(); // its session goes on
 }
 
@@ -372,10 +376,14 @@ pub(super) fn send_off(flow: &Flow, deliveries: &[Delivery]) {
 
 /// A drain cut the turn short: nothing is wrong, the next start goes on with it.
 fn put_back(flow: &Flow, claim: &Claim, took: Duration, finish: &Stop) {
-    flow.metrics.turn(TurnEnd::Interrupted, took);
-    if let Some(Err(e)) = insist(finish, || flow.store.release_turn(&claim.message_id)) {
-        log::warn!(message_id = claim.message_id.as_str(); "a turn cut short was not put back: {e}; the next start does it");
+    match insist(finish, || flow.store.release_turn(&claim.message_id)) {
+        Some(Ok(Some(why))) => return cut_short(flow, claim, &why, took),
+        Some(Err(e)) => {
+            log::warn!(message_id = claim.message_id.as_str(); "a turn cut short was not put back: {e}; the next start does it")
+        }
+        Some(Ok(None)) | None => {}
     }
+    flow.metrics.turn(TurnEnd::Interrupted, took);
 }
 
 fn failed(flow: &Flow, claim: &Claim, failure: Failed, took: Duration, finish: &Stop) {
@@ -385,12 +393,16 @@ fn failed(flow: &Flow, claim: &Claim, failure: Failed, took: Duration, finish: &
     let again = (error.is_passing() || error.kind == ErrorKind::Bug).then(|| retry.pause(claim.failures + 1, asked)).flatten();
     let text = error.to_string();
     if let Some(pause) = again {
+        if is_shown {
+            flow.listeners.tell(&claim.message_id, Heard::Anew); // before the next try may begin
+        }
+        let deferred = insist(finish, || flow.store.defer_turn(&claim.message_id, pause, &text));
+        if let Some(Ok(Some(why))) = deferred {
+            return cut_short(flow, claim, &why, took);
+        }
         log::warn!(message_id = claim.message_id.as_str(), pause_ms = pause.as_millis() as u64; "a turn failed and is tried again: {text}");
         flow.metrics.turn(TurnEnd::Deferred, took);
-        if is_shown {
-            flow.listeners.tell(&claim.message_id, Heard::Anew);
-        }
-        if let Some(Err(e)) = insist(finish, || flow.store.defer_turn(&claim.message_id, pause, &text)) {
+        if let Some(Err(e)) = deferred {
             log::warn!(message_id = claim.message_id.as_str(); "a failed turn was not put back: {e}");
         }
         flow.nudge_turns(); // a worker learns of the new due time

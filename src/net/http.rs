@@ -50,11 +50,12 @@ impl Head {
         self.headers.iter().find(|(n, _)| n == name).map(|(_, v)| v.as_str())
     }
 
-    /// The value of a query parameter, percent-decoded; `None` where absent.
+    /// The value of a query parameter, percent-decoded; `None` where absent. One that can't be decoded is U+FFFD, which nothing takes
+    /// for a value: an empty one would count as absent.
     pub fn query_value(&self, name: &str) -> Option<String> {
         self.query.as_deref()?.split('&').find_map(|pair| {
             let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
-            (key == name).then(|| percent_decode(&value.replace('+', " ")).unwrap_or_default())
+            (key == name).then(|| percent_decode(&value.replace('+', " ")).unwrap_or_else(|| "\u{fffd}".into()))
         })
     }
 }
@@ -318,6 +319,30 @@ mod tests {
     fn a_header_value_cannot_break_the_head() {
         let response = Response::empty(200).with("X-A", "b\r\nX-Evil: 1").with("X-B", "fine");
         assert_eq!((response.header("X-A"), response.header("x-b")), (None, Some("fine")));
+    }
+
+    #[test]
+    fn a_query_value_that_is_broken_is_not_an_empty_one() {
+        let head = |query: &str| Head {
+            method: "GET".into(),
+            path: "/".into(),
+            query: Some(query.into()),
+            headers: Vec::new(),
+            peer: Peer::Local,
+            request_id: "r".into(),
+            received: Duration::ZERO,
+        };
+        for (query, value) in [
+            ("b=1", None),
+            ("a", Some("")),
+            ("a=", Some("")),
+            ("b=1&a=x+y%20z&a=second", Some("x y z")),
+            ("a=%00", Some("\u{fffd}")),
+            ("a=x%zz", Some("\u{fffd}")),
+            ("a=%ff", Some("\u{fffd}")),
+        ] {
+            assert_eq!(head(query).query_value("a").as_deref(), value, "{query}");
+        }
     }
 
     #[test]

@@ -218,11 +218,11 @@ pub trait Store: Upkeep + Send + Sync {
     fn record_step(&self, message_id: &str, step: Step) -> Result<()>;
 
     /// Puts a running turn back because of a failure that may pass, for `pause`; its session waits with it. Counts in
-    /// `failures`. Soft.
-    fn defer_turn(&self, message_id: &str, pause: Duration, reason: &str) -> Result<()>;
+    /// `failures`. Soft. One that was stopped meanwhile ends as cancelled instead: gives why.
+    fn defer_turn(&self, message_id: &str, pause: Duration, reason: &str) -> Result<Option<String>>;
 
-    /// Puts a running turn back because the gateway drains; the start is not counted. Soft.
-    fn release_turn(&self, message_id: &str) -> Result<()>;
+    /// Puts a running turn back because the gateway drains; the start is not counted. Soft. One that was stopped ends, as above.
+    fn release_turn(&self, message_id: &str) -> Result<Option<String>>;
 
     /// Ends a turn: transcript, replies and the message's state in one transaction. Durable. `Conflict` where the message is
     /// not running (it was ended elsewhere): nothing is written. With `forget` the session is erased in it; what is to be sent
@@ -251,8 +251,9 @@ pub trait Store: Upkeep + Send + Sync {
     /// Lets a running turn wait for decisions: puts the approvals, adds the step, and the message waits
     /// (`MessageState::WaitingApproval`) with its session behind it. Durable. Where an approval of the same message and call is
     /// there already, it stays as it is; where all of them were decided before, the message is queued again at once. `Conflict`
-    /// where it is not running, or more than 10,000 approvals would be pending.
-    fn park_turn(&self, message_id: &str, approvals: Vec<Approval>, step: Step) -> Result<()>;
+    /// where it is not running, or more than 10,000 approvals would be pending. One that was stopped meanwhile ends as cancelled
+    /// instead, and nobody is asked: gives why.
+    fn park_turn(&self, message_id: &str, approvals: Vec<Approval>, step: Step) -> Result<Option<String>>;
 
     /// Decides a pending approval. With `Always` a rule for exactly this call is put beside it. Once a message has no pending
     /// approval left, it is queued again at its place. Durable. `Conflict` where it is decided already (the first one counts) or its time is over.

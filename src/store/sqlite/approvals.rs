@@ -10,7 +10,7 @@ use crate::domain::{Approval, ApprovalState, Decision, LearnedRule, Step};
 use crate::store::sqlite::dues::Due;
 use crate::store::sqlite::inbox::{listed, page_of};
 use crate::store::sqlite::sql::{Ran, Sql, conflict, not_found};
-use crate::store::sqlite::turns::{self, Left, QUEUED, RUNNING, WAITING};
+use crate::store::sqlite::turns::{self, Kept, Left, QUEUED, RUNNING, WAITING};
 use crate::store::{Listed, Page};
 
 /// Most approvals that are pending.
@@ -25,13 +25,18 @@ fn state_number(state: ApprovalState) -> i64 {
 /// What letting a turn wait changed.
 #[derive(Debug)]
 pub(super) struct Parked {
-    pub(super) left: Left,
+    pub(super) kept: Kept,
     pub(super) dues: Vec<Due>,
 }
 
-/// Lets a running turn wait. Where all that it asks was decided before, it is queued instead.
+/// Lets a running turn wait. Where all that it asks was decided before, it is queued instead; where it was stopped, it ends and
+/// nobody is asked.
 pub(super) fn park(sql: &Sql<'_>, message_id: &str, approvals: &[Approval], step: &Step) -> Ran<Parked> {
-    let turns::Running { session, seq, urgent, mut journal } = turns::running(sql, message_id)?;
+    let running = turns::running(sql, message_id)?;
+    if let Some(kept) = turns::end_if_stopped(sql, &running)? {
+        return Ok(Parked { kept, dues: Vec::new() });
+    }
+    let turns::Running { session, seq, urgent, mut journal } = running;
     let mut dues = Vec::new();
     for asked in approvals {
         let n = sql.one(
@@ -63,7 +68,7 @@ pub(super) fn park(sql: &Sql<'_>, message_id: &str, approvals: &[Approval], step
         (session, seq, state, journal.text()),
     )?;
     turns::count_move(sql, urgent, Some(RUNNING), Some(state));
-    Ok(Parked { left: turns::left(sql, session)?, dues })
+    Ok(Parked { kept: Kept { left: turns::left(sql, session)?, stopped: None }, dues })
 }
 
 fn is_pending(sql: &Sql<'_>, seq: i64) -> Ran<bool> {

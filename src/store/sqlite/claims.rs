@@ -13,7 +13,7 @@ use crate::store::sqlite::recover::{self, Look};
 use crate::store::sqlite::settle::{self, let_go, undo};
 use crate::store::sqlite::shared::Shared;
 use crate::store::sqlite::sql::Sql;
-use crate::store::sqlite::turns::{self, Left, Taken};
+use crate::store::sqlite::turns::{self, Kept, Taken};
 use crate::store::sqlite::{SqliteStore, delivering};
 
 const SOFT: bool = true;
@@ -122,6 +122,6 @@ impl SqliteStore {
 /// Puts a turn back that did not reach its worker.
 fn unclaim(shared: &Arc<Shared>, claim: Option<Claim>) {
     let Some(claim) = claim else { return };
-    let settle = let_go(&claim.message_id, None, |left: &Left| *left);
+    let settle = let_go(&claim.message_id, |kept: &Kept| kept.left);
     undo(shared, move |sql| turns::unclaim(sql, &claim.message_id), settle);
 }

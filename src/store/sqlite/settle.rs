@@ -16,19 +16,28 @@ use crate::store::sqlite::sql::{Ran, Sql};
 use crate::store::sqlite::turns::{Finished, Left};
 use crate::store::{Result, StoreError};
 
-/// What a turn's end does to its session's place; `held` is what a session in hand does next, where that is not what `left`
-/// says. A turn that was ended elsewhere lets it go as well.
+/// What a turn's end does to its session's place. A turn that was ended elsewhere lets it go as well.
 pub(super) fn let_go<T>(
     message_id: &str,
-    held: Option<Next>,
     left: impl FnOnce(&T) -> Left + Send + 'static,
+) -> impl FnOnce(&Shared, &Result<T>) + Send + 'static {
+    let_go_until(message_id, move |value| {
+        let left = left(value);
+        (left, left.next)
+    })
+}
+
+/// As [`let_go`], where what a session in hand does next (the second) is not what its rows say.
+pub(super) fn let_go_until<T>(
+    message_id: &str,
+    left: impl FnOnce(&T) -> (Left, Next) + Send + 'static,
 ) -> impl FnOnce(&Shared, &Result<T>) + Send + 'static {
     let id = message_id.to_string();
     move |shared, outcome| match outcome {
         Ok(value) => {
-            let (left, mut turns) = (left(value), shared.turns());
+            let ((left, held), mut turns) = (left(value), shared.turns());
             // An urgent turn has no session in hand.
-            if !turns.settle_held(&id, held.unwrap_or(left.next)) {
+            if !turns.settle_held(&id, held) {
                 turns.learn(left.session, (), left.next);
             }
         }
@@ -41,7 +50,7 @@ pub(super) fn let_go<T>(
 
 /// Puts what a turn left to the deliveries that may be sent, and lets its session go.
 pub(super) fn finished(message_id: &str) -> impl FnOnce(&Shared, &Result<Finished>) + Send + 'static {
-    let then = let_go(message_id, None, |finished: &Finished| finished.left);
+    let then = let_go(message_id, |finished: &Finished| finished.left);
     move |shared, outcome| {
         if let Ok(finished) = outcome {
             self::gone(shared, &finished.gone);
@@ -59,7 +68,7 @@ pub(super) fn gone(shared: &Shared, gone: &Gone) {
 
 /// Notes when what was asked expires, and lets the session go.
 pub(super) fn parked(message_id: &str) -> impl FnOnce(&Shared, &Result<Parked>) + Send + 'static {
-    let then = let_go(message_id, None, |parked: &Parked| parked.left);
+    let then = let_go(message_id, |parked: &Parked| parked.kept.left);
     move |shared, outcome| {
         if let Ok(parked) = outcome {
             parked.dues.iter().for_each(|due| shared.approvals().put(*due, &shared.clock));

@@ -14,10 +14,10 @@ use crate::store::sqlite::approvals::Settled;
 use crate::store::sqlite::outbox::Put;
 use crate::store::sqlite::ready::Next;
 use crate::store::sqlite::recover::Look;
-use crate::store::sqlite::settle::{self, let_go};
+use crate::store::sqlite::settle::{self, let_go, let_go_until};
 use crate::store::sqlite::shared::Shared;
 use crate::store::sqlite::sql::Sql;
-use crate::store::sqlite::turns::{self, Back, Finished, Left};
+use crate::store::sqlite::turns::{self, Back, Finished, Kept, Left};
 use crate::store::sqlite::{
     SqliteStore, approvals, attachments, audit, cursors, delivering, inbox, jobs, notes, outbox, pairings, sessions, steering,
     usage,
@@ -67,17 +67,19 @@ impl Store for SqliteStore {
         self.write(DURABLE, move |sql| turns::record_step(sql, &id, &step))
     }
 
-    fn defer_turn(&self, message_id: &str, pause: Duration, reason: &str) -> Result<()> {
+    fn defer_turn(&self, message_id: &str, pause: Duration, reason: &str) -> Result<Option<String>> {
         let (id, reason, due) = (message_id.to_string(), reason.to_string(), self.shared.clock.mono() + pause);
         let work = move |sql: &Sql<'_>| turns::put_back(sql, &id, Back::Deferred { pause, reason: &reason });
-        let after = let_go(message_id, Some(Next::At(due)), |left: &Left| *left);
-        self.ask(SOFT, work, after, |_, _| {}).map(drop)
+        let after = let_go_until(message_id, move |kept: &Kept| {
+            (kept.left, if kept.stopped.is_some() { kept.left.next } else { Next::At(due) })
+        });
+        self.ask(SOFT, work, after, |_, _| {}).map(|kept| kept.stopped)
     }
 
-    fn release_turn(&self, message_id: &str) -> Result<()> {
+    fn release_turn(&self, message_id: &str) -> Result<Option<String>> {
         let id = message_id.to_string();
         let work = move |sql: &Sql<'_>| turns::put_back(sql, &id, Back::Released { step: "the gateway drained" });
-        self.ask(SOFT, work, let_go(message_id, None, |left: &Left| *left), |_, _| {}).map(drop)
+        self.ask(SOFT, work, let_go(message_id, |kept: &Kept| kept.left), |_, _| {}).map(|kept| kept.stopped)
     }
 
     fn finish_turn(&self, turn: FinishedTurn) -> Result<Vec<Delivery>> {
@@ -88,7 +90,7 @@ impl Store for SqliteStore {
     fn cancel_turn(&self, message_id: &str, reason: &str, spent: Vec<Spent>) -> Result<()> {
         let (id, reason) = (message_id.to_string(), reason.to_string());
         let work = move |sql: &Sql<'_>| turns::cancel(sql, &id, &reason, &spent);
-        self.ask(DURABLE, work, let_go(message_id, None, |left: &Left| *left), |_, _| {}).map(drop)
+        self.ask(DURABLE, work, let_go(message_id, |left: &Left| *left), |_, _| {}).map(drop)
     }
 
     fn cancel_waiting(&self, session_id: &str, message_id: Option<&str>, reason: &str) -> Result<Withdrawn> {
@@ -117,10 +119,10 @@ impl Store for SqliteStore {
         self.take_urgent()
     }
 
-    fn park_turn(&self, message_id: &str, approvals: Vec<Approval>, step: Step) -> Result<()> {
+    fn park_turn(&self, message_id: &str, approvals: Vec<Approval>, step: Step) -> Result<Option<String>> {
         let id = message_id.to_string();
         let work = move |sql: &Sql<'_>| approvals::park(sql, &id, &approvals, &step);
-        self.ask(DURABLE, work, settle::parked(message_id), |_, _| {}).map(drop)
+        self.ask(DURABLE, work, settle::parked(message_id), |_, _| {}).map(|parked| parked.kept.stopped)
     }
 
     fn decide_approval(&self, id: &str, decision: Decision, by: &str) -> Result<Approval> {

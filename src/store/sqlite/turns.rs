@@ -173,7 +173,7 @@ fn start(sql: &Sql<'_>, head: Head) -> Ran<Claim> {
 }
 
 /// Undoes a claim that did not reach its worker.
-pub(super) fn unclaim(sql: &Sql<'_>, message_id: &str) -> Ran<Left> {
+pub(super) fn unclaim(sql: &Sql<'_>, message_id: &str) -> Ran<Kept> {
     put_back(sql, message_id, Back::Released { step: "it did not reach a worker" })
 }
 
@@ -234,9 +234,28 @@ pub(super) fn note_stop(sql: &Sql<'_>, message_id: &str, reason: &str) -> Ran<()
     record_step(sql, message_id, &step)
 }
 
+/// What became of a running turn that was to go back to the queue, or to wait for a decision.
+#[derive(Debug)]
+pub(super) struct Kept {
+    pub(super) left: Left,
+    /// Why it was ended as cancelled instead: it had been stopped.
+    pub(super) stopped: Option<String>,
+}
+
+/// Ends a running turn whose journal says that it is to be stopped: its user was told that nothing of it comes any more.
+pub(super) fn end_if_stopped(sql: &Sql<'_>, running: &Running) -> Ran<Option<Kept>> {
+    let Some(why) = running.journal.stop() else { return Ok(None) };
+    end(sql, running.session, running.seq, Ending::without(MessageState::Cancelled, why, &[]))?;
+    Ok(Some(Kept { left: left(sql, running.session)?, stopped: Some(why.to_string()) }))
+}
+
 /// Puts a running turn back to the queue, or ends it where it was stopped meanwhile.
-pub(super) fn put_back(sql: &Sql<'_>, message_id: &str, back: Back<'_>) -> Ran<Left> {
-    let Running { session, seq, urgent, mut journal } = running(sql, message_id)?;
+pub(super) fn put_back(sql: &Sql<'_>, message_id: &str, back: Back<'_>) -> Ran<Kept> {
+    let running = running(sql, message_id)?;
+    if let Some(ended) = end_if_stopped(sql, &running)? {
+        return Ok(ended);
+    }
+    let Running { session, seq, urgent, mut journal } = running;
     let now = sql.now_ms();
     match back {
         Back::Deferred { pause, reason } => {
@@ -248,12 +267,6 @@ pub(super) fn put_back(sql: &Sql<'_>, message_id: &str, back: Back<'_>) -> Ran<L
                 (session, seq, not_before, journal.text()),
             )?;
         }
-        // Stopped in the same moment: it would run again after its user was told that it won't.
-        Back::Released { .. } if journal.stop().is_some() => {
-            let why = journal.stop().unwrap_or_default().to_string();
-            end(sql, session, seq, Ending::without(MessageState::Cancelled, &why, &[]))?;
-            return left(sql, session);
-        }
         Back::Released { step } => {
             journal.note(StepKind::Interrupted, now, step);
             sql.exec(
@@ -264,7 +277,7 @@ pub(super) fn put_back(sql: &Sql<'_>, message_id: &str, back: Back<'_>) -> Ran<L
         }
     }
     count_move(sql, urgent, Some(RUNNING), Some(QUEUED));
-    left(sql, session)
+    Ok(Kept { left: left(sql, session)?, stopped: None })
 }
 
 /// What a finished turn leaves behind.

@@ -92,10 +92,10 @@ impl Store for FakeStore {
     fn record_step(&self, _: &str, _: Step) -> Result<()> {
         unasked()
     }
-    fn defer_turn(&self, _: &str, _: Duration, _: &str) -> Result<()> {
+    fn defer_turn(&self, _: &str, _: Duration, _: &str) -> Result<Option<String>> {
         unasked()
     }
-    fn release_turn(&self, _: &str) -> Result<()> {
+    fn release_turn(&self, _: &str) -> Result<Option<String>> {
         unasked()
     }
     fn finish_turn(&self, _: FinishedTurn) -> Result<Vec<Delivery>> {
@@ -116,7 +116,7 @@ impl Store for FakeStore {
     fn claim_urgent(&self) -> Result<Option<Claim>> {
         unasked()
     }
-    fn park_turn(&self, _: &str, _: Vec<Approval>, _: Step) -> Result<()> {
+    fn park_turn(&self, _: &str, _: Vec<Approval>, _: Step) -> Result<Option<String>> {
         unasked()
     }
     fn decide_approval(&self, _: &str, _: Decision, _: &str) -> Result<Approval> {

@@ -138,7 +138,7 @@ fn closing_writes_what_waits_and_leaves_one_file() {
     let stopped = Err(StoreError::Stopped);
     assert_eq!(accept(&home, hello("a", "x")).map(drop), stopped);
     assert_eq!((home.claim_turn().map(drop), home.message("m").map(drop)), (stopped.clone(), stopped.clone()));
-    assert_eq!((home.health(true), home.release_turn("m")), (stopped.clone(), stopped));
+    assert_eq!((home.health(true), home.release_turn("m").map(drop)), (stopped.clone(), stopped));
     home.close();
     let left = std::fs::read_dir(home.path().parent().unwrap()).unwrap().map(|f| f.unwrap().file_name()).collect::<Vec<_>>();
     assert!(!left.iter().any(|name| name.to_string_lossy().ends_with("-wal")), "{left:?}");

@@ -82,9 +82,9 @@ fn a_session_goes_on_whatever_became_of_its_urgent_head() {
     let ends: [(&str, End<'_>, &[&str]); 5] = [
         ("failed", &|home, id| drop(home.fail_turn(id, "no", vec![], vec![]).unwrap()), &["a1"]),
         ("cancelled", &|home, id| home.cancel_turn(id, "no", vec![]).unwrap(), &["a1"]),
-        ("released", &|home, id| home.release_turn(id).unwrap(), &["/x", "a1"]),
-        ("deferred", &|home, id| home.defer_turn(id, Duration::ZERO, "no").unwrap(), &["/x", "a1"]),
-        ("deferred for long", &|home, id| home.defer_turn(id, Duration::from_secs(9), "no").unwrap(), &["/x", "a1"]),
+        ("released", &|home, id| drop(home.release_turn(id).unwrap()), &["/x", "a1"]),
+        ("deferred", &|home, id| drop(home.defer_turn(id, Duration::ZERO, "no").unwrap()), &["/x", "a1"]),
+        ("deferred for long", &|home, id| drop(home.defer_turn(id, Duration::from_secs(9), "no").unwrap()), &["/x", "a1"]),
     ];
     for (case, end, expected) in ends {
         let home = Home::new();
@@ -177,14 +177,23 @@ fn stopping_takes_what_stands_before_and_nothing_else() {
 /// The stop is a row before its author is told of it: whoever loses what ran, it does not run again.
 #[test]
 fn what_was_stopped_does_not_run_again() {
-    for back in ["crash", "release", "retry"] {
+    const WHY: &str = "stopped by its user";
+    for back in ["crash", "release", "defer", "park", "retry"] {
         let mut home = Home::new();
         let ids = accept_all(&home, &[("a", "a1"), ("a", "a2")]);
         let turn = claim(&home).unwrap();
-        home.cancel_waiting(&turn.session_id, Some(&ids[1]), "stopped by its user").unwrap();
+        home.cancel_waiting(&turn.session_id, Some(&ids[1]), WHY).unwrap();
+        let id = turn.message_id.as_str();
+        let stopped = Ok(Some(WHY.to_string()));
         match back {
             "crash" => home.crash(),
-            "release" => home.release_turn(&turn.message_id).unwrap(),
+            "release" => assert_eq!(home.release_turn(id), stopped),
+            "defer" => assert_eq!(home.defer_turn(id, Duration::from_secs(600), "down"), stopped),
+            "park" => {
+                let asked = vec![question(&home, &turn, "c1")];
+                assert_eq!(home.park_turn(id, asked, step(StepKind::Parked, "1 call")), stopped);
+                assert!(home.approvals(None, page(9)).unwrap().items.is_empty(), "nobody is asked");
+            }
             _ => {
                 home.fail_turn(&turn.message_id, "down", vec![], vec![]).unwrap();
                 home.retry_message(&turn.message_id).unwrap();
@@ -195,7 +204,7 @@ fn what_was_stopped_does_not_run_again() {
             }
         }
         let message = home.message(&ids[0]).unwrap();
-        assert_eq!((message.state, message.error.as_deref()), (MessageState::Cancelled, Some("stopped by its user")), "{back}");
+        assert_eq!((message.state, message.error.as_deref()), (MessageState::Cancelled, Some(WHY)), "{back}");
         assert_eq!(answer_all(&home), ["a2"], "{back}");
         let depths = home.depths();
         assert_eq!((depths.queued, depths.running), (0, 0), "{back}");
