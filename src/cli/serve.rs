@@ -24,6 +24,7 @@ pub fn run(options: &Options) -> Result<(), Failure> {
     let failed = |e: crate::base::error::Error| Failure::Failed(e.to_string());
     ids::check_randomness().map_err(failed)?; // before anything asks for some and can only panic: every hash map does
     let clock = Clock::system();
+    let began = clock.mono();
     let passed = door::adopt().map_err(failed)?;
     let mut places = options.places()?;
     places.passed = passed.as_ref().and_then(|listener| listener.local_addr().ok());
@@ -39,8 +40,7 @@ pub fn run(options: &Options) -> Result<(), Failure> {
     logging::install_panic_hook();
     let source = name(&places);
     let data_dir = places.data_dir.clone();
-    let started = clock.mono();
-    let gateway = Gateway::start(Start { loaded, places, logger: logger.clone(), clock: clock.clone(), passed });
+    let gateway = Gateway::start(Start { loaded, places, logger: logger.clone(), clock: clock.clone(), began, passed });
     let gateway = match gateway {
         Ok(gateway) => gateway,
         Err(e) => {
@@ -49,7 +49,7 @@ pub fn run(options: &Options) -> Result<(), Failure> {
         }
     };
     let address = gateway.address();
-    log::info!(configuration = source.as_str(), data_dir = data_dir.display().to_string().as_str(), took_us = (clock.mono() - started).as_micros() as u64; "gatelet {} serves on http://{address}", env!("CARGO_PKG_VERSION"));
+    log::info!(configuration = source.as_str(), data_dir = data_dir.display().to_string().as_str(), took_us = (clock.mono() - began).as_micros() as u64; "gatelet {} serves on http://{address}", env!("CARGO_PKG_VERSION"));
     if !address.ip().is_loopback() {
         log::warn!(
             "it speaks plain HTTP, so who can read along on {} reads tokens: put a proxy with TLS before it and leave it on 127.0.0.1",

@@ -30,7 +30,7 @@ impl Plan {
 /// Compares two configurations by their effective documents and their secrets' fingerprints.
 pub fn diff(old: &Resolved, new: &Resolved) -> Plan {
     let mut paths = BTreeSet::new();
-    walk(&old.effective, &new.effective, "$", &mut paths);
+    walk(&old.effective(), &new.effective(), "$", &mut paths);
     let sites: BTreeSet<_> = old.secrets.keys().chain(new.secrets.keys()).collect();
     for site in sites {
         if old.secrets.get(site) != new.secrets.get(site) && !paths.iter().any(|above| within(&site.path, above)) {

@@ -56,7 +56,7 @@ pub fn open_store(start: &Start, threads: &Threads) -> Result<Arc<SqliteStore>> 
 
 /// Builds everything else for `config`, which is `start`'s.
 pub fn build(start: Start, config: &Config, store: &Arc<SqliteStore>, threads: &Threads) -> Built {
-    let Start { loaded, places, logger, clock, passed: _ } = start;
+    let Start { loaded, places, logger, clock, began: _, passed: _ } = start;
     let chat = Arc::new(Chat::new(clock.clone()));
     let auth = Arc::new(Authenticator::new(&config.gateway.auth, clock.clone()));
     let flow = Arc::new(Flow::new(parts(store.clone(), config, &chat, &auth, &clock, threads, &places.data_dir), config));

@@ -29,6 +29,7 @@ use crate::flow::Flow;
 use crate::gateway::build::Built;
 use crate::gateway::manager::Manager;
 use crate::gateway::reload::Reload;
+use crate::gateway::signals::Listening;
 use crate::net::door::{self, Door};
 use crate::net::local::Local;
 use crate::net::mdns::Announcer;
@@ -62,6 +63,8 @@ pub struct Start {
     pub logger: Logger,
     /// Time.
     pub clock: Clock,
+    /// When it began (`Clock::mono`): the configuration was read since.
+    pub began: Duration,
     /// The socket that a service manager listens on for us, if it does.
     pub passed: Option<TcpListener>,
 }
@@ -89,6 +92,7 @@ pub struct Gateway {
     /// Set by a second signal.
     hurried: Cell<bool>,
     local: Option<Local>,
+    signals: Listening,
     watcher: Option<Watcher>,
     manager: Manager,
     /// The token made at this start, to be shown once.
@@ -101,24 +105,30 @@ impl Gateway {
     /// # Errors
     /// With a sentence for the person who started it; nothing runs then that matters.
     pub fn start(mut start: Start) -> Result<Gateway, Error> {
+        let mut phases = Phases::since(start.began, &start.clock);
+        phases.end("configuration");
         door::raise_descriptor_limit();
         let (threads, finish, stop) = (Threads::new(), Finish::default(), Stop::new());
         let (tx, events) = crossbeam_channel::bounded(16);
-        signals::start(&threads, &stop, tx.clone())?; // first: a signal must never find the system's own way to handle it
+        let signals = signals::start(&threads, &stop, tx.clone())?; // first: a signal must never find the system's own way to handle it
         let listener = match start.passed.take() {
             Some(passed) => passed,
             None => door::bind(start.loaded.resolved.config.gateway.listen)?,
         };
+        phases.end("listener");
         let store = build::open_store(&start, &threads)?;
+        phases.end("store");
         // A token is shown once, so it is made when hardly anything can fail any more.
         let made_token = reload::complete(&mut start.loaded.resolved, &start.places.data_dir)?;
         let config = start.loaded.resolved.config.clone();
         let (clock, target) = (start.clock.clone(), start.places.target.clone());
         let Built { flow, api, reload, limits, door_cell } = build::build(start, &config, &store, &threads);
+        phases.end("parts");
         let front = Arc::new(Front(api.clone()));
         let workers = config.gateway.workers;
         let door = Arc::new(Door::start(listener, front.clone(), limits, workers.http, clock.clone(), &threads, &stop)?);
         let _ = door_cell.set(door.clone());
+        phases.end("door");
         // The door answers already; the rest starts behind it, so that a restart is short for those who knock.
         flow.start(workers.deliveries, &threads, &finish.turns, &finish.deliveries, &stop)?;
         reload.announce(Announcer::new(door.local_addr(), clock.clone(), threads.clone()));
@@ -129,6 +139,8 @@ impl Gateway {
             log::error!("the local socket is not served: {e}");
             None
         });
+        phases.end("workers");
+        flow.metrics.started_in(phases.done);
         let (hurried, manager) = (Cell::new(false), Manager::from_env(clock.clone(), threads.clone()));
         Ok(Gateway {
             flow,
@@ -136,6 +148,7 @@ impl Gateway {
             store,
             door,
             local,
+            signals,
             watcher,
             reload,
             events,
@@ -206,7 +219,7 @@ impl Gateway {
         self.door.close(Duration::from_millis(500));
         self.stop.set();
         self.door.wake();
-        drop((self.local, self.watcher));
+        drop((self.local, self.watcher, self.signals));
         for name in self.flow.mcp.get().stop() {
             log::warn!(server = name.as_str(); "the MCP server {name} did not come to an end");
         }
@@ -236,6 +249,25 @@ impl Gateway {
             }
         }
         !self.hurried.get()
+    }
+}
+
+/// What the start took.
+struct Phases {
+    clock: Clock,
+    last: Duration,
+    done: Vec<(&'static str, Duration)>,
+}
+
+impl Phases {
+    fn since(began: Duration, clock: &Clock) -> Self {
+        Phases { clock: clock.clone(), last: began, done: Vec::new() }
+    }
+
+    fn end(&mut self, name: &'static str) {
+        let now = self.clock.mono();
+        self.done.push((name, now - self.last));
+        self.last = now;
     }
 }
 

@@ -273,7 +273,7 @@ fn keep(places: &Places, document: &Value) {
 impl Configurator for Reload {
     fn current(&self) -> (Value, String) {
         let state = self.lock();
-        (state.resolved.effective.clone(), config::revision(&state.document))
+        (state.resolved.effective(), config::revision(&state.document))
     }
 
     fn change(&self, change: Change, if_match: Option<&str>, actor: &str) -> Result<Value, ApiError> {

@@ -3,8 +3,8 @@
 //! Invariant: recording is a few atomic additions; only a label's first use takes a lock for itself. Every total shown is computed
 //! from the counters beneath it, so that parts and wholes can't disagree. Memory is bounded whatever is recorded. It cannot fail.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use crate::base::clock::Clock;
@@ -119,6 +119,7 @@ pub struct Metrics {
     pub(super) rate_limited: AtomicU64,
     pub(super) failed_logins: AtomicU64,
     pub(super) reloads: Counters<2>,
+    pub(super) start_phases: OnceLock<Vec<(&'static str, Duration)>>,
     written: Written,
     /// Bytes that may be written in 24 hours; 0 is no budget.
     pub(super) write_budget: AtomicU64,
@@ -147,6 +148,7 @@ impl Metrics {
             rate_limited: AtomicU64::new(0),
             failed_logins: AtomicU64::new(0),
             reloads: Default::default(),
+            start_phases: OnceLock::new(),
             written: Written::default(),
             write_budget: AtomicU64::default(),
         })
@@ -218,6 +220,11 @@ impl Metrics {
     /// Counts a reload of the configuration: applied, or refused.
     pub fn config_reload(&self, applied: bool) {
         add(&self.reloads[usize::from(!applied)], 1);
+    }
+
+    /// Notes what the start took, phase by phase in their order; the first call holds.
+    pub fn started_in(&self, phases: Vec<(&'static str, Duration)>) {
+        let _ = self.start_phases.set(phases);
     }
 
     /// Notes how many bytes the process had written to disk in all. Gives those of the last 24 hours.

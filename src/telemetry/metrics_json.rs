@@ -26,6 +26,7 @@ pub(super) fn render(metrics: &Metrics, external: &External, process: &Process) 
         "activeConnections": external.http_connections + metrics.websockets_open(),
         "uptimeMs": metrics.uptime().as_millis() as u64,
         "startedMs": metrics.started_ms,
+        "startMs": metrics.start_phases.get().into_iter().flatten().map(|(phase, took)| (phase.to_string(), json!(ms(took.as_secs_f64())))).collect::<Map<_, _>>(),
         "requests": {
             "byStatus": named(&CLASSES, by_class),
             "byMethod": named(&METHODS, by_method),

@@ -109,6 +109,7 @@ fn the_rest_reconciles_in_both_forms() {
     metrics.failed_login();
     metrics.config_reload(true);
     metrics.config_reload(false);
+    metrics.started_in(vec![("store", Duration::from_micros(2500)), ("door", Duration::from_micros(250))]);
     clock.advance(MS * 1500);
     let external = External { http_connections: 2, evicted: 4, queued: 5, panics: 6, log_dropped: 8, ..External::default() };
     let (json, page) = rendered(&metrics, &external);
@@ -146,6 +147,9 @@ fn the_rest_reconciles_in_both_forms() {
         assert_eq!(page.get(name), Some(&expected), "{name}");
     }
     assert_eq!((page["gatelet_start_time_seconds"], page["gatelet_uptime_seconds"]), (1.7e9, 1.5));
+    assert_eq!(json["startMs"], serde_json::json!({"store": 2.5, "door": 0.25}));
+    let phases = ["store", "door"].map(|phase| page[&format!("gatelet_start_phase_seconds{{phase=\"{phase}\"}}")]);
+    assert_eq!(phases, [0.0025, 0.00025]);
     assert!(page["gatelet_process_resident_memory_bytes"] > 1e5 && page["gatelet_process_open_fds"] >= 3.0);
     drop(kept);
     assert_eq!(metrics.websockets_open(), 0);

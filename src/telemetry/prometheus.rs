@@ -83,6 +83,10 @@ fn of_process(page: &mut Page, metrics: &Metrics, process: &Process) {
     page.sample("build_info", &[("version", env!("CARGO_PKG_VERSION"))], 1);
     page.gauge("start_time_seconds", "When the process started, in seconds since 1970.", metrics.started_ms as f64 / 1e3);
     page.gauge("uptime_seconds", "How long the process has been up.", metrics.uptime().as_secs_f64());
+    page.family("start_phase_seconds", "gauge", "Time that the phases of the start took, one after the other.");
+    for (phase, took) in metrics.start_phases.get().into_iter().flatten() {
+        page.sample("start_phase_seconds", &[("phase", phase)], took.as_secs_f64());
+    }
     if let Some(bytes) = process.resident_bytes {
         page.gauge("process_resident_memory_bytes", "Resident memory.", bytes);
     }

@@ -79,15 +79,30 @@ pub struct Site {
 pub struct Resolved {
     /// What is meant.
     pub config: Config,
-    /// The effective document, secrets as `"***"`: what `GET /api/config` shows.
-    pub effective: Value,
+    written: Written,
     /// The fingerprints of the secrets, so that `diff` sees their changes.
     pub secrets: BTreeMap<Site, Fingerprint>,
     /// Where the admin's token comes from.
     pub token: TokenSource,
 }
 
+/// A document as it was written. Debug shows the effective one: no secret.
+#[derive(Clone)]
+struct Written(Value);
+
+impl fmt::Debug for Written {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(&effective(&self.0), f)
+    }
+}
+
 impl Resolved {
+    /// The effective document, secrets as `"***"`: what `GET /api/config` shows. Made when it is asked for: it is many times what
+    /// was written, and a start has no need of it.
+    pub fn effective(&self) -> Value {
+        effective(&self.written.0)
+    }
+
     /// Puts in the admin's token that was made in the data directory.
     pub fn set_token(&mut self, token: Secret) {
         let site = Site { path: gateway::TOKEN_PATH.into(), entry: String::new() };
@@ -111,7 +126,7 @@ pub fn resolve(doc: &Value, env: &Env<'_>) -> Result<Resolved, Vec<Problem>> {
     let mut all: Vec<Problem> = resolver.out.into_vec();
     all.retain(|p| !form.touch(&p.path));
     if !form.any() && all.is_empty() {
-        return Ok(Resolved { config, effective: effective(doc), secrets: resolver.secrets, token });
+        return Ok(Resolved { config, written: Written(doc.clone()), secrets: resolver.secrets, token });
     }
     let mut problems = form.into_vec();
     problems.append(&mut all);

@@ -113,8 +113,8 @@ fn three_thousand_broken_examples() {
         match parse(&bytes).and_then(|doc| Ok((super::World::default().resolve(&doc)?, doc))) {
             Ok((resolved, doc)) => {
                 good += 1;
-                let back = restore(&resolved.effective, &doc).unwrap();
-                assert_eq!(effective(&back), resolved.effective);
+                let back = restore(&resolved.effective(), &doc).unwrap();
+                assert_eq!(effective(&back), resolved.effective());
             }
             Err(problems) => {
                 bad += 1;
@@ -135,7 +135,7 @@ fn every_value_of_another_kind() {
         v.as_array().into_iter().flatten().enumerate().for_each(|(i, v)| places(v, format!("{at}/{i}"), out));
         out.push(at);
     }
-    let doc = read(EXAMPLE).unwrap().effective;
+    let doc = read(EXAMPLE).unwrap().effective();
     let mut all = Vec::new();
     places(&doc, String::new(), &mut all);
     assert!(all.len() > 80, "{}", all.len());

@@ -102,7 +102,7 @@ fn the_admins_token() {
         );
         fresh.set_token(Secret::new("kept-token-0123456789"));
         assert!(diff(&resolved, &fresh).is_empty(), "a made token is the kept one");
-        assert_eq!(resolved.effective.pointer("/gateway/auth/token"), Some(&json!("***")));
+        assert_eq!(resolved.effective().pointer("/gateway/auth/token"), Some(&json!("***")));
         let found = lines(World::default().file("token", "short\n").resolve(&doc).unwrap_err());
         assert_eq!(found.len(), 1);
         assert!(found[0].starts_with("$.gateway.auth.token: the file \"token\" holds 5 characters"), "{found:?}");
@@ -140,7 +140,7 @@ fn all_sections_at_once() {
     let resolved = world.resolve(&doc).unwrap();
     assert_eq!(resolved.token, TokenSource::ToMake);
     // All that is written there are defaults, or shown as they are written.
-    let mut expected = resolved.effective.clone();
+    let mut expected = resolved.effective();
     merge(&mut expected, &doc);
     for (at, shown) in [
         ("/gateway/auth/token", json!("***")),
@@ -156,7 +156,7 @@ fn all_sections_at_once() {
         let (parent, name) = at.rsplit_once('/').unwrap();
         expected.pointer_mut(parent).unwrap()[name] = shown;
     }
-    assert_eq!(resolved.effective, expected);
+    assert_eq!(resolved.effective(), expected);
     let missing = lines(World::default().resolve(&doc).unwrap_err());
     assert_eq!(missing.len(), 2, "{missing:?}");
 }
@@ -185,7 +185,7 @@ fn secretive_world() -> World {
 #[test]
 fn no_secret_is_ever_seen() {
     let resolved = secretive_world().resolve(&secretive()).unwrap();
-    let mut shown = format!("{resolved:?} {} {:?}", resolved.effective, diff(&resolved, &read("{}").unwrap()));
+    let mut shown = format!("{resolved:?} {} {:?}", resolved.effective(), diff(&resolved, &read("{}").unwrap()));
     // Every document with one more mistake in it.
     for at in ["/gateway", "/channels/door", "/providers/p", "/gateway/auth/tokens/0", "/tools/mcp/files", "/tools/mcp/web"] {
         let mut doc = secretive();
@@ -209,26 +209,26 @@ fn no_secret_is_ever_seen() {
 fn redaction_there_and_back() {
     let (doc, world) = (secretive(), secretive_world());
     let before = world.resolve(&doc).unwrap();
-    let back = restore(&before.effective, &doc).unwrap();
+    let back = restore(&before.effective(), &doc).unwrap();
     let after = world.resolve(&back).unwrap();
-    assert!(diff(&before, &after).is_empty() && before.effective == after.effective);
+    assert!(diff(&before, &after).is_empty() && before.effective() == after.effective());
     assert_eq!(back.pointer("/channels/door/replySecret"), Some(&json!({"file": "reply"})), "as it was written");
     assert_eq!(back.pointer("/gateway/auth/tokens/1/token"), Some(&json!({"env": "B"})));
-    assert_eq!(before.effective.pointer("/tools/mcp/files/env"), Some(&json!({"KEY": "***", "B": "***"})));
+    assert_eq!(before.effective().pointer("/tools/mcp/files/env"), Some(&json!({"KEY": "***", "B": "***"})));
     for at in ["/tools/mcp/files/env", "/tools/mcp/web/token"] {
         assert_eq!(back.pointer(at), doc.pointer(at));
     }
     assert_eq!(forbidden_over_http(&doc, &back), None, "what was read may be sent back");
 
     // Tokens are known by their names, whatever their order.
-    let mut swapped = before.effective.clone();
+    let mut swapped = before.effective();
     swapped.pointer_mut("/gateway/auth/tokens").unwrap().as_array_mut().unwrap().reverse();
     let swapped = restore(&swapped, &doc).unwrap();
     assert_eq!(swapped.pointer("/gateway/auth/tokens/0"), Some(&json!({"name": "b", "role": "user", "token": {"env": "B"}})));
 
     // The token that the gateway made is no part of the document.
     let fresh = read("{}").unwrap();
-    let back = restore(&fresh.effective, &json!({})).unwrap();
+    let back = restore(&fresh.effective(), &json!({})).unwrap();
     assert_eq!(back.pointer("/gateway/auth").unwrap().get("token"), None);
     assert!(diff(&fresh, &World::default().resolve(&back).unwrap()).is_empty());
 }
@@ -331,5 +331,5 @@ fn a_secret_behind_the_same_name_changes() {
     let doc = json!({"channels": {"door": {"type": "webhook", "secret": {"env": "A"}}}});
     let [old, new] = ["first-0123456789", "second-0123456789"].map(|s| World::default().var("A", s).resolve(&doc).unwrap());
     assert_eq!(diff(&old, &new).applied, ["channels.door.secret"]);
-    assert_eq!(old.effective, new.effective);
+    assert_eq!(old.effective(), new.effective());
 }

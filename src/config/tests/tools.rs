@@ -38,7 +38,7 @@ fn built_in_rules_where_nothing_is_written() {
         assert_eq!(names(text), [""; 0], "{text}");
     }
     // What `GET /api/config` shows can be sent back, and means the same.
-    let shown = read("{}").unwrap().effective;
+    let shown = read("{}").unwrap().effective();
     assert_eq!(names(&restore(&shown, &json!({})).unwrap().to_string()), built_in);
 }
 
@@ -98,7 +98,7 @@ fn mcp_servers() {
         matches!(&mcp["web"].reach, McpReach::Address { url, token: Some(t) } if url == "https://mcp.example/mcp" && t.matches(CANARY))
     );
     assert_eq!((mcp["plain"].timeout, mcp["web"].timeout), (Duration::from_secs(30), Duration::from_millis(500)));
-    assert!(!format!("{:?} {}", resolved.config, resolved.effective).contains(CANARY));
+    assert!(!format!("{:?} {}", resolved.config, resolved.effective()).contains(CANARY));
 }
 
 #[test]
@@ -323,7 +323,7 @@ fn a_variable_that_changes_is_a_change() {
     let doc = json!({"tools": {"mcp": {"m": {"command": "/x", "env": {"A.B": {"env": "A"}, "C": "d"}}, "w": {"url": "http://a", "token": {"env": "A"}}}}});
     let [old, new] = ["first-0123456789", "second-0123456789"].map(|s| World::default().var("A", s).resolve(&doc).unwrap());
     assert_eq!(diff(&old, &new).applied, ["tools.mcp.m.env[\"A.B\"]", "tools.mcp.w.token"]);
-    assert_eq!(old.effective, new.effective);
+    assert_eq!(old.effective(), new.effective());
     let found = lines(World::default().var("A", "short").resolve(&doc).err().unwrap_or_default());
     assert_eq!(found, [""; 0], "another server's key is what that server gave, and a variable is any text");
 }

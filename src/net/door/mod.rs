@@ -97,10 +97,12 @@ impl Door {
         let local_addr = listener.local_addr().map_err(no_door)?;
         let bell = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK).map_err(|e| no_door(e.into()))?;
         let core = Arc::new(Core::new(service, clock, threads.clone(), bell));
-        let jobs = workers::start(&core, workers, threads, stop)?;
-        let mut door = Loop::new(core.clone(), listener, local_addr.ip(), jobs, limits, stop.clone()).map_err(no_door)?;
-        threads.spawn("door", STACK, stop, move || door.run())?;
-        Ok(Door { local_addr, control: core })
+        let (jobs, taken) = workers::queue();
+        let mut events = Loop::new(core.clone(), listener, local_addr.ip(), jobs, limits, stop.clone()).map_err(no_door)?;
+        threads.spawn("door", STACK, stop, move || events.run())?;
+        let door = Door { local_addr, control: core.clone() }; // closes what runs where a worker can't start
+        workers::start(&core, taken, workers, threads, stop)?;
+        Ok(door)
     }
 
     /// Where it listens.

@@ -6,7 +6,7 @@
 
 use std::sync::Arc;
 
-use crossbeam_channel::Sender;
+use crossbeam_channel::{Receiver, Sender};
 
 use crate::base::crash;
 use crate::base::error::Result;
@@ -28,17 +28,25 @@ pub(super) struct Job<C> {
     pub responder: Responder,
 }
 
+/// The way to the workers, and their end of it.
+pub(super) type Ends<C> = (Sender<Box<Job<C>>>, Receiver<Box<Job<C>>>);
+
+/// The queue to them.
+pub(super) fn queue<C>() -> Ends<C> {
+    crossbeam_channel::bounded(QUEUE_MAX)
+}
+
 /// Starts `count` workers (at least one), `http-0` and so on.
 ///
 /// # Errors
-/// Where the system refuses a thread; those that had started end.
+/// Where the system refuses a thread; those that had started end with the door.
 pub(super) fn start<S: Service>(
     core: &Arc<Core<S>>,
+    rx: Receiver<Box<Job<S::Context>>>,
     count: usize,
     threads: &Threads,
     stop: &Stop,
-) -> Result<Sender<Box<Job<S::Context>>>> {
-    let (tx, rx) = crossbeam_channel::bounded::<Box<Job<S::Context>>>(QUEUE_MAX);
+) -> Result<()> {
     for i in 0..count.max(1) {
         let (core, jobs) = (core.clone(), rx.clone());
         threads.spawn(&format!("http-{i}"), STACK, stop, move || {
@@ -49,5 +57,5 @@ pub(super) fn start<S: Service>(
             }
         })?;
     }
-    Ok(tx)
+    Ok(())
 }

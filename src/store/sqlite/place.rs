@@ -42,8 +42,10 @@ pub(super) fn lock(database: &Path) -> Result<File> {
         }
         Err(TryLockError::Error(e)) => return Err(refused(&path, "the lock can't be taken", &e)),
     }
-    file.set_len(0)
-        .and_then(|()| file.write_all(std::process::id().to_string().as_bytes()))
+    let pid = std::process::id().to_string();
+    // Written over, then cut: to empty it first would give its block back and take another.
+    file.write_all(pid.as_bytes())
+        .and_then(|()| file.set_len(pid.len() as u64))
         .map_err(|e| refused(&path, "the lock can't be written", &e))?;
     Ok(file)
 }

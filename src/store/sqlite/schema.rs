@@ -171,12 +171,17 @@ pub(super) fn open_writer(path: &Path) -> Ran<Connection> {
     conn.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
     stable_plans(&conn)?;
     recognize(&conn, MIGRATIONS.len())?; // before anything is written to it
-    // The pages' size counts for a new file alone, and so does that they can be given back one by one (`space`). Freed pages are overwritten, or what is erased would live on in those that
-    // its row had left before (a turn's details, a part of the index); that costs half a percent of what is written. The log is carried over by the writer, after it has answered; SQLite's own
-    // checkpoint inside a commit is only the net under that.
+    // Freed pages are overwritten, or what is erased would live on in those that its row had left before (a turn's details, a part of
+    // the index); that costs half a percent of what is written. The log is carried over by the writer, after it has answered;
+    // SQLite's own checkpoint inside a commit is only the net under that.
+    conn.execute_batch("PRAGMA busy_timeout = 5000; PRAGMA synchronous = OFF;")?;
+    if is_new(path) {
+        // The pages' size, and that they can be given back one by one (`space`). Where there are pages the second would be a commit of
+        // its own that changes nothing, at every start.
+        conn.execute_batch(&format!("PRAGMA page_size = {PAGE_BYTES}; PRAGMA auto_vacuum = INCREMENTAL;"))?;
+    }
     conn.execute_batch(&format!(
-        "PRAGMA busy_timeout = 5000; PRAGMA page_size = {PAGE_BYTES}; PRAGMA auto_vacuum = INCREMENTAL; PRAGMA synchronous = OFF;
-         PRAGMA cache_size = -1024;
+        "PRAGMA cache_size = -1024;
          PRAGMA temp_store = MEMORY; PRAGMA secure_delete = ON; PRAGMA mmap_size = 0; PRAGMA cell_size_check = ON;
          PRAGMA wal_autocheckpoint = {}; PRAGMA journal_size_limit = {LOG_BYTES_KEPT};",
         CHECKPOINT_FRAMES * 4,

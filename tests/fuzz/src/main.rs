@@ -59,9 +59,9 @@ fn configuration(data: &[u8]) {
     let _ = config::restore(&shown, &doc);
     let _ = config::forbidden_over_http(&doc, &again);
     let Ok(resolved) = config::resolve(&doc, &env) else { return };
-    let text = format!("{resolved:?} {}", resolved.effective);
+    let text = format!("{resolved:?} {}", resolved.effective());
     assert!(!text.contains("fuzz-secret-") && !text.contains("fuzz-file-secret"), "a secret is shown");
-    let back = config::restore(&resolved.effective, &doc).expect("what is shown can be put back");
+    let back = config::restore(&resolved.effective(), &doc).expect("what is shown can be put back");
     config::resolve(&back, &env).unwrap_or_else(|p| panic!("what was put back is not valid: {p:?}"));
 }
 
