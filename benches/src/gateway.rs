@@ -87,6 +87,16 @@ fn build() -> Outcome<()> {
     if built.success() { Ok(()) } else { Err("the gateway does not build".into()) }
 }
 
+/// Where a gateway is to listen: where the last one with this configuration file did, if that is free, so that what it reads has not
+/// changed since its last start.
+fn address(file: &Path) -> Outcome<SocketAddr> {
+    let last: Option<Value> = fs::read(file).ok().and_then(|text| serde_json::from_slice(&text).ok());
+    let last = last.as_ref().and_then(|config| config.pointer("/gateway/listen")?.as_str());
+    let again = last.and_then(|address| TcpListener::bind(address).ok());
+    let listener = again.map_or_else(|| TcpListener::bind(("127.0.0.1", 0)), Ok)?;
+    Ok(listener.local_addr()?)
+}
+
 /// A new, empty folder for a data directory.
 pub fn fresh(setting: &Setting) -> Outcome<PathBuf> {
     static NEXT: AtomicU32 = AtomicU32::new(0);
@@ -124,7 +134,8 @@ impl Gateway {
 
     /// The same of another binary in a data directory that exists.
     pub fn launch(binary: &Path, config: &Value, data: PathBuf) -> Outcome<Gateway> {
-        let address = TcpListener::bind(("127.0.0.1", 0))?.local_addr()?;
+        let file = data.join("bench.json");
+        let address = address(&file)?;
         let mut whole = json!({"gateway": {
             "listen": address.to_string(),
             "auth": {"mode": "token", "token": TOKEN, "tokens": [
@@ -132,7 +143,6 @@ impl Gateway {
             "rateLimit": {"enabled": false},
         }});
         merge(&mut whole, config);
-        let file = data.join("bench.json");
         fs::write(&file, serde_json::to_vec(&whole)?)?;
         let mut command = Command::new(binary);
         command.arg("serve").arg("--config").arg(&file).arg("--data-dir").arg(&data).env_remove("NOTIFY_SOCKET");
