@@ -38,6 +38,8 @@ pub struct Setting {
     pub folder: PathBuf,
     /// Where the programs of the part `allocators` are.
     pub allocators: Option<PathBuf>,
+    /// A build with symbols, for a profiler.
+    pub symbols: Option<PathBuf>,
     /// Short rounds.
     pub quick: bool,
 }
@@ -60,7 +62,14 @@ impl Setting {
         }
         let folder = beside.join(format!("bench-{}", std::process::id()));
         fs::create_dir_all(&folder)?;
-        Ok(Setting { binary, dynamic, folder, allocators: options.allocators.clone(), quick: options.quick })
+        Ok(Setting {
+            binary,
+            dynamic,
+            folder,
+            allocators: options.allocators.clone(),
+            symbols: options.symbols.clone(),
+            quick: options.quick,
+        })
     }
 
     /// The first of two where the run is quick, else the second.

@@ -10,13 +10,14 @@ Measures the built gateway on this machine, beside baselines, in one run.
 
   cargo run --release -p gatelet-bench -- [OPTIONS]
 
-  --only NAME          only this part; may be repeated: health accept reply tools start idle sockets growth waiting slow allocators
+  --only NAME          only this part; may be repeated: health accept reply tools start idle sockets growth waiting slow allocators profile
   --quick              short rounds, for a check that everything runs (figures are rough)
   --json               the figures as JSON
   --markdown           writes docs/PERFORMANCE.md and its plots, docs/images/performance-*.svg
   --out FOLDER         writes them there instead of to docs
   --allocators FOLDER  measure the static gatelet-own of that folder, and in the part allocators gatelet-mimalloc beside it
                        (.ci/allocators builds both)
+  --symbols PATH       a build with symbols, for the part profile; needs perf, nm and size
   --binary PATH        measure this binary instead of building one
   --help
 
@@ -47,6 +48,8 @@ pub struct Options {
     pub form: Form,
     /// Where the programs of the part `allocators` are.
     pub allocators: Option<PathBuf>,
+    /// A build with symbols, for the part `profile`.
+    pub symbols: Option<PathBuf>,
     /// Where the document is written.
     pub out: PathBuf,
     /// A binary to measure instead of building one.
@@ -70,8 +73,15 @@ pub enum Command {
 
 /// Reads the words after the program's name.
 pub fn parse(mut words: impl Iterator<Item = String>) -> Result<Command, String> {
-    let mut options =
-        Options { only: Vec::new(), quick: false, form: Form::Text, out: documents(), allocators: None, binary: None };
+    let mut options = Options {
+        only: Vec::new(),
+        quick: false,
+        form: Form::Text,
+        out: documents(),
+        allocators: None,
+        symbols: None,
+        binary: None,
+    };
     while let Some(word) = words.next() {
         match word.as_str() {
             "serve-bare" => return Ok(Command::Bare),
@@ -89,6 +99,7 @@ pub fn parse(mut words: impl Iterator<Item = String>) -> Result<Command, String>
                 options.only.push(name);
             }
             "--allocators" => options.allocators = Some(words.next().ok_or("--allocators needs a folder")?.into()),
+            "--symbols" => options.symbols = Some(words.next().ok_or("--symbols needs a path")?.into()),
             "--out" => options.out = words.next().ok_or("--out needs a folder")?.into(),
             "--binary" => options.binary = Some(words.next().ok_or("--binary needs a path")?.into()),
             other => return Err(format!("'{other}' is not known")),

@@ -84,9 +84,11 @@ fn run(setting: &Setting, table: &mut Table) -> Outcome<()> {
         let mut figures = Figures::default();
         for _ in 0..rounds {
             let folder = fresh(setting)?;
+            let before = proc::look_at_self()?.cpu;
             let grouped = group::run(&folder, senders, SIZE, lasting)?;
+            let cost = (proc::look_at_self()?.cpu - before) * 1e6 / (grouped.rate * lasting.as_secs_f64());
             fs::remove_dir_all(&folder)?;
-            figures.bare.add(grouped.rate, grouped.bytes, f64::NAN, &grouped.times);
+            figures.bare.add(grouped.rate, grouped.bytes, cost, &grouped.times);
             accept(setting, &alone, senders, lasting, &mut figures.pure)?;
             accept(setting, &with_turns, senders, lasting, &mut figures.both)?;
         }
@@ -124,10 +126,10 @@ fn show(senders: usize, figures: &Figures, table: &mut Table) {
     };
     let rate = beside(format!("accept alone, {what}"), "/s", &pure.rate, &bare.rate);
     let why = format!(
-        "a message takes {:.0} µs of the gateway's processor time ({}), a bare row next to none; the load generator runs on the same \
-cores",
+        "a message takes {:.0} µs of the gateway's processor time ({}), a bare row {:.0}; the load generator runs on the same cores",
         Spread::of(&pure.cost).mid,
-        shares(&pure.threads)
+        shares(&pure.threads),
+        Spread::of(&bare.cost).mid
     );
     let held = if senders == 64 { rate.budget(Budget::RatioAtLeast(0.8)).because(why) } else { rate };
     let rows = [
@@ -136,7 +138,7 @@ cores",
         beside(format!("until the 202, alone, p99, {what}"), "ms", &pure.p99, &bare.p99),
         beside(format!("with turns, {what}"), "/s", &both.rate, &bare.rate),
         beside(format!("written per message, alone, {what}"), "bytes", &pure.bytes, &bare.bytes),
-        Row::spread(format!("processor time per message, alone, {what}"), "µs", Spread::of(&pure.cost)),
+        beside(format!("processor time per message, alone, {what}"), "µs", &pure.cost, &bare.cost),
     ];
     rows.into_iter().for_each(|row| table.add(SCENARIO.name, row));
 }

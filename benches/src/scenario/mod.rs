@@ -7,6 +7,7 @@ mod allocators;
 mod growth;
 mod health;
 mod idle;
+mod profile;
 mod reply;
 mod slow;
 mod sockets;
@@ -45,6 +46,7 @@ pub const ALL: &[Scenario] = &[
     waiting::SCENARIO,
     slow::SCENARIO,
     allocators::SCENARIO,
+    profile::SCENARIO,
 ];
 
 /// Bytes as MiB.
