@@ -252,6 +252,11 @@ impl Conn {
         matches!(self.stage, Stage::Head(_)) && self.input.is_empty()
     }
 
+    /// Whether a request of it was answered.
+    pub fn is_proved(&self) -> bool {
+        self.proved
+    }
+
     /// Whether bytes wait behind the present request.
     pub fn has_input(&self) -> bool {
         !self.input.is_empty()

@@ -40,6 +40,8 @@ const EVENTS: usize = 256;
 const SCAN_PAUSE: Duration = Duration::from_millis(20);
 /// What is answered when only `stop` was set, without a time.
 const DRAIN: Duration = Duration::from_secs(1);
+/// In a drain, what a connection has for its first request, which may be on its way: a reset would be all that its client is told.
+const FIRST_REQUEST: Duration = Duration::from_millis(200);
 
 pub(super) const LISTENER: u64 = u64::MAX;
 const BELL: u64 = u64::MAX - 1;
@@ -105,6 +107,8 @@ pub(super) struct Loop<S: Service> {
     due: Option<Duration>,
     scanned_at: Duration,
     ends_at: Option<Duration>,
+    /// When, in a drain, those are closed that have said nothing yet.
+    silent_until: Option<Duration>,
     /// The connection being dealt with, in case that panics.
     current: Option<Key>,
     pulse: Pulse,
@@ -146,6 +150,7 @@ impl<S: Service> Loop<S> {
             due: None,
             scanned_at: now,
             ends_at: None,
+            silent_until: None,
             current: None,
             pulse,
         })
@@ -197,7 +202,8 @@ impl<S: Service> Loop<S> {
     /// Blocks until something happens or is due.
     fn wait(&self, events: &mut Vec<epoll::Event>) {
         let now = self.core.clock.mono();
-        let next = [self.due.map(|d| d.max(self.scanned_at + SCAN_PAUSE)), self.accept_at, self.ends_at];
+        let due = self.due.map(|d| d.max(self.scanned_at + SCAN_PAUSE));
+        let next = [due, self.accept_at, self.ends_at, self.silent_until];
         let pause = next.into_iter().flatten().min().map(|at| at.saturating_sub(now));
         let pause = if self.core.may_sleep() { pause } else { Some(Duration::ZERO) };
         // Rounded up: a wait that ends a little too early would come back at once, again and again.
@@ -277,6 +283,10 @@ impl<S: Service> Loop<S> {
             self.begin_drain(self.now + DRAIN);
         }
         let Some(end) = self.ends_at else { return true };
+        if self.silent_until.is_some_and(|at| at <= self.now) {
+            self.silent_until = None;
+            self.close_idle(|_| true);
+        }
         if self.slots.len() > 0 && self.now < end {
             return true;
         }
@@ -303,11 +313,29 @@ impl<S: Service> Loop<S> {
         self.slots.keys_into(&mut keys);
         for key in keys {
             let Some(slot) = self.slots.get_mut(key) else { continue };
+            self.current = Some(key);
+            let was_busy = slot.conn.is_busy();
             // An answer that is on its way and did not see `draining` comes back to us by this.
-            if slot.conn.is_idle() || (slot.conn.is_busy() && !slot.line.ask_back()) {
-                self.drop_slot(key);
+            if was_busy && !slot.line.ask_back() {
+                slot.conn.answered(slot.line.idle_since().unwrap_or(self.now));
+            }
+            // What has come is answered still.
+            if slot.conn.is_idle() {
+                self.read(key);
+            } else if was_busy && slot.conn.reads() {
+                self.advance(key);
             }
         }
+        self.current = None;
+        self.close_idle(Conn::is_proved);
+        self.silent_until = Some(self.now + FIRST_REQUEST);
+    }
+
+    /// Closes those that wait for a request of which nothing has come, and of whom that is `so`.
+    fn close_idle(&mut self, so: impl Fn(&Conn) -> bool) {
+        let idle = self.slots.iter().filter(|(_, slot)| slot.conn.is_idle() && so(&slot.conn)).map(|(key, _)| key);
+        let idle: Vec<Key> = idle.collect();
+        idle.into_iter().for_each(|key| self.drop_slot(key));
     }
 
     /// Watches the connection for `want`; one that can't be watched is closed.

@@ -61,7 +61,7 @@ impl<S: Service> Loop<S> {
         }
     }
 
-    fn read(&mut self, key: Key) {
+    pub(super) fn read(&mut self, key: Key) {
         let Some(slot) = self.slots.get_mut(key) else { return };
         match (&slot.line.stream).read(&mut self.scratch) {
             Ok(0) => self.drop_slot(key),

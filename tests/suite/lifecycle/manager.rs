@@ -2,6 +2,7 @@
 
 use std::os::unix::net::UnixDatagram;
 use std::process::{Child, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
@@ -94,6 +95,36 @@ fn a_restart_on_a_passed_socket_refuses_nobody() {
     std::thread::sleep(Duration::from_millis(300));
     let mut child = on(&listener, &gateway);
     assert_eq!(knock.join().unwrap(), 200);
+    child.kill().unwrap();
+    child.wait().unwrap();
+}
+
+/// Those who are let in just before the old process closes, too: their first request is on its way.
+#[test]
+fn who_knocks_through_restarts_is_always_answered() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let gateway = activated(json!({"gateway": {"rateLimit": {"enabled": false}}}));
+    let mut child = on(&listener, &gateway);
+    let over = AtomicBool::new(false);
+    let answered: usize = std::thread::scope(|scope| {
+        let knock = || {
+            let answers = std::iter::from_fn(|| (!over.load(Ordering::Relaxed)).then(|| status_at(port)));
+            answers.inspect(|status| assert_eq!(*status, 200)).count()
+        };
+        let knocking: Vec<_> = (0..4).map(|_| scope.spawn(knock)).collect();
+        for _ in 0..12 {
+            assert_eq!(status_at(port), 200);
+            std::thread::sleep(Duration::from_millis(20));
+            kill_process(Pid::from_child(&child), Signal::TERM).unwrap();
+            assert_eq!(child.wait().unwrap().code(), Some(0));
+            child = on(&listener, &gateway);
+        }
+        assert_eq!(status_at(port), 200);
+        over.store(true, Ordering::Relaxed);
+        knocking.into_iter().map(|thread| thread.join().expect("everybody was answered")).sum()
+    });
+    figure(&format!("12 restarts on a passed socket: {answered} knocks, none refused"));
     child.kill().unwrap();
     child.wait().unwrap();
 }

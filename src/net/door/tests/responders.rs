@@ -146,6 +146,21 @@ fn an_answer_larger_than_the_socket_reaches_a_slow_reader() {
     assert_eq!(parked.ask(&get("/quick")).status, 200);
 }
 
+/// A connection whose first request is on its way when the drain begins: a reset would be all that its client is told.
+#[test]
+fn a_drain_waits_a_moment_for_a_first_request() {
+    let house = House::open(usual());
+    let (mut first, mut silent, mut known) = (house.connect(), house.connect(), house.connect());
+    assert_eq!(known.ask(&get("/quick")).status, 200);
+    house.until("three", |h| h.door.stats().accepted == 3);
+    house.door.close(PATIENCE);
+    assert!(known.ends(), "that one had its turn");
+    let answer = first.ask(&get("/work"));
+    assert_eq!((answer.status, answer.header("connection"), first.ends()), (200, Some("close"), true));
+    assert!(silent.ends(), "but not for ever");
+    assert_eq!(house.threads.join(PATIENCE / 2), Vec::<String>::new());
+}
+
 #[test]
 fn a_drain_answers_what_is_under_way() {
     let house = House::open(usual());
