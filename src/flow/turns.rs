@@ -315,8 +315,12 @@ fn park(flow: &Flow, claim: &Claim, approvals: &[Approval], step: &Step, took: D
 /// Somebody asked to stop the turn.
 fn withdraw(flow: &Flow, claim: &Claim, why: &str, spent: Vec<Spent>, took: Duration, finish: &Stop) {
     match insist(finish, || flow.store.cancel_turn(&claim.message_id, why, spent.clone())) {
-        Some(Err(e)) => log::warn!(message_id = claim.message_id.as_str(); "a message was not withdrawn: {e}"),
         Some(Ok(())) => cut_short(flow, claim, why, took),
+        Some(Err(e)) => {
+            log::warn!(message_id = claim.message_id.as_str(); "a message was not withdrawn: {e}");
+            flow.metrics.turn(TurnEnd::Cancelled, took);
+            flow.nudge_turns(); // it was ended elsewhere, and its session goes on
+        }
         None => {}
     }
 }
