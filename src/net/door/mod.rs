@@ -120,8 +120,9 @@ impl Door {
         self.control.ring();
     }
 
-    /// Stops accepting, closes connections that wait for a request, lets the rest be answered within `within` (each answer closes
-    /// its connection), then ends. Returns at once; a second call can't lengthen the first one's time.
+    /// Stops accepting, closes connections that wait for another request, lets the rest be answered within `within` (each answer
+    /// closes its connection), a first request that comes within 200 ms, too, then ends. Returns at once; a second call can't
+    /// lengthen the first one's time.
     pub fn close(&self, within: Duration) {
         self.control.close(within);
     }
