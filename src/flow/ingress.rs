@@ -10,7 +10,7 @@ use serde_json::Value;
 use crate::agent::commands::command;
 use crate::base::ids::new_id;
 use crate::config::Queue;
-use crate::domain::{Accepted, Attachment, NewInbound, OPENAI_CHANNEL, Standing};
+use crate::domain::{Accepted, Attachment, NewInbound, OPENAI_CHANNEL, Standing, WEBSOCKET_CHANNEL};
 use crate::flow::Flow;
 use crate::store::StoreError;
 use crate::telemetry::metrics::Intake;
@@ -120,6 +120,14 @@ impl Flow {
         self.store.accept(
             message,
             Box::new(move |result| {
+                // Nothing of its turn is committed before this ends: a chat's client learns the message's id before it is answered.
+                // Its frame goes to a queue in memory; an answer over HTTP may take longer, and is told by a thread of its own.
+                let mut done = Some(done);
+                if channel == WEBSOCKET_CHANNEL
+                    && let Some(done) = done.take()
+                {
+                    done(result.clone().map_err(Refused::Store));
+                }
                 match &result {
                     Ok(accepted) if !accepted.duplicate => {
                         if supersedes {
@@ -141,7 +149,9 @@ impl Flow {
                     Ok(_) => flow.metrics.message(&channel, Intake::Duplicate),
                     Err(_) => flow.metrics.message(&channel, Intake::Rejected),
                 }
-                flow.answer(Box::new(move || done(result.map_err(Refused::Store))));
+                if let Some(done) = done {
+                    flow.answer(Box::new(move || done(result.map_err(Refused::Store))));
+                }
             }),
         );
     }

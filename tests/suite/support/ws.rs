@@ -99,8 +99,10 @@ impl Ws {
     #[track_caller]
     pub fn say(&mut self, id: &str, text: &str) -> String {
         self.send(json!({"type": "message", "id": id, "message": text}));
-        let accepted = self.until("accepted");
-        assert_eq!(accepted["id"], id, "{accepted}");
+        let mut before = Vec::new();
+        let accepted = self.until_keeping("accepted", &mut before);
+        let early = before.iter().find(|f| f["inReplyTo"] == accepted["messageId"]);
+        assert!(accepted["id"] == id && early.is_none(), "{accepted}; its answer came before it: {early:?}");
         accepted["messageId"].as_str().expect("messageId").to_string()
     }
 
